@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * What all programs share: settings, maps, counters, the task context.
+ *
+ * A task context is the state of one task inside one call of a VFIO container
+ * (VFIO_IOMMU_MAP_DMA, attach_group, pin_pages). It is keyed by thread, for the
+ * container's mutex is held across these calls and may sleep: the task may
+ * change CPU between the claim and the mapping. A context, once made, stays for
+ * the life of the thread, so that a container call costs no initialisation.
+ */
+#ifndef PFNW_CORE_BPF_H
+#define PFNW_CORE_BPF_H
+
+#include "cpu_walk.h"
+
+#define PAGE_BYTES 4096ULL
+#define BATCH_PAGES 512 /* VFIO_BATCH_MAX_CAPACITY: one page of pointers */
+#define SNAP_SEGS 3
+#define CHANGES 32
+#define EFAULT_NEG (-14)
+
+#define IOMMU_READ 1
+#define IOMMU_WRITE 2
+
+/* ---- settings, constant once loaded ---- */
+const volatile struct cpu_format fmt = {};
+const volatile __u64 page_offset; /* kernel VA of physical address 0 */
+const volatile __u64 vmemmap; /* struct page of PFN 0; 0: unknown */
+const volatile __u32 page_struct_bytes = 64;
+const volatile __u32 pg_reserved_bit = 0xffffffff;
+const volatile bool want_runs; /* one record per verdict run */
+const volatile bool want_maps; /* one record per iommu_map() */
+const volatile bool want_claims; /* one record per vaddr_get_pfns() */
+const volatile bool scope_pids; /* only processes in the map scope */
+const volatile bool scope_children; /* and what they fork */
+const volatile bool scope_comm; /* only comm_filter */
+const volatile char comm_filter[PFNW_COMM];
+const volatile __s32 scope_group = PFNW_NO_GROUP; /* only this IOMMU group */
+const volatile __u64 run_flush_jiffies = 5; /* a run is shown at the latest then */
+const volatile bool changes_seen; /* the zap hooks are attached */
+const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
+
+/*
+ * Always 0, but the verifier cannot know: a counter that starts from a constant
+ * would be another state in every round of bpf_loop(), and the loop be walked to
+ * its end (since ab5cfac139ab, 6.7, which checks callbacks like open-coded loops).
+ */
+__u64 opaque_zero;
+
+struct seg {
+	u64 va; /* bytes; of the first page */
+	u64 entry; /* the leaf, level > 1; at level 1 the PTEs are in pte[] */
+	u32 pages;
+	u32 level; /* 0: nothing could be read for these pages */
+};
+
+/* What the page tables said of the last claim's range. */
+struct snap {
+	u64 va;
+	u32 pages;
+	u8 locked; /* read under mmap_lock or the PTL */
+	u8 pfnmap;
+	u8 nsegs;
+	u8 contig; /* the whole range is one run of present frames at level 1 */
+	u32 writable; /* of huge leaves and of a contig range: all are */
+	u32 pad;
+	struct seg seg[SNAP_SEGS];
+	u64 pte[2 * BATCH_PAGES]; /* [i]: PTE of va + i pages, at level 1 */
+};
+
+/* Contiguous frames that end where the last claim's range begins. */
+struct tail {
+	u64 va, pfn;
+	u64 pages;
+	u32 writable, locked;
+};
+
+enum call_kind { CALL_NONE, CALL_MAP, CALL_UNMAP, CALL_ATTACH, CALL_PIN };
+
+struct context {
+	/* verdict run not yet shown; first, the loader reads it when it ends */
+	struct pfnw_ev_run run;
+	u64 run_jiffies;
+
+	u32 kind; /* enum call_kind, CALL_NONE between calls */
+	u32 in_claim;
+	u64 iommu; /* struct vfio_iommu * */
+	u64 mm;
+	u64 pgd;
+	u64 change_seq, change_fin; /* of the mm when the claim began */
+	u32 watched; /* 1: changes of mm were watched before the call */
+	u32 sourced; /* attach: a frame was asked for; maps are real now */
+
+	/* the claim under way, or the last one */
+	u64 claim_va, claim_pages_ptr, claim_pfn_ptr, claim_t0;
+	u64 claim_asked, claim_pfn;
+	u32 claim_prot;
+	u32 claim_diff; /* pages of it that differ */
+	u64 claim_first_diff; /* 1: its first page does */
+
+	/* the vfio_dma of the last mapping */
+	u64 dma_iova, dma_va;
+	u32 dma_prot, dma_valid;
+
+	/* group of the last domain */
+	u64 domain;
+	s32 group;
+	u32 pad;
+
+	struct tail tail;
+	struct snap snap;
+	u64 buf[BATCH_PAGES];
+
+	/* evidence, gathered once per call that shows a difference */
+	struct pfnw_vma vma;
+	u64 stack[PFNW_STACK];
+	u32 n_stack;
+	u32 pad2;
+};
+
+struct change {
+	u64 start, end; /* bytes, end exclusive */
+	u64 seq; /* 0: never used */
+	u64 fin; /* 0: still under way */
+	u64 tid;
+};
+
+/* The recent page-table changes of one mm. */
+struct watch {
+	u64 seq; /* changes begun */
+	u64 fin; /* changes ended */
+	struct change change[CHANGES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, u32);
+	__type(value, struct context);
+} contexts SEC(".maps");
+
+/* Threads inside a container call that got no context. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u32);
+	__type(value, u32);
+} spill SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct context);
+} blank SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, u64);
+	__type(value, struct watch);
+} watched SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct watch);
+} blank_watch SEC(".maps");
+
+/* Changes under way: thread and function -> struct change.seq. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, u64);
+} changing SEC(".maps");
+
+/* Processes in scope, by tgid. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u32);
+	__type(value, u32);
+} scope SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} events SEC(".maps");
+
+struct stats {
+	u64 v[PFNW_S_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct stats);
+} stats SEC(".maps");
+
+/* Atomic, though per CPU: a program may be preempted by another task's. */
+static __always_inline void count(enum pfnw_stat s, u64 n)
+{
+	u32 zero = 0;
+	struct stats *st = bpf_map_lookup_elem(&stats, &zero);
+
+	if (st && (u32)s < PFNW_S_MAX)
+		__sync_fetch_and_add(&st->v[s], n);
+}
+
+static __always_inline u32 this_tid(void)
+{
+	return (u32)bpf_get_current_pid_tgid();
+}
+
+/* The context of this thread, if it is inside a container call. */
+static __always_inline struct context *inside(void)
+{
+	u32 tid = this_tid();
+	struct context *c = bpf_map_lookup_elem(&contexts, &tid);
+
+	return c && c->kind != CALL_NONE ? c : NULL;
+}
+
+static __always_inline u64 read_u64(u64 kaddr, bool *ok)
+{
+	u64 v = 0;
+
+	if (bpf_probe_read_kernel(&v, sizeof(v), (void *)kaddr))
+		*ok = false;
+	return v;
+}
+
+/* Room for a record; NULL is counted here, once, for all callers. */
+static __always_inline void *reserve(u64 bytes)
+{
+	void *p = bpf_ringbuf_reserve(&events, bytes, 0);
+
+	if (!p)
+		count(PFNW_S_LOST_RECORDS, 1);
+	return p;
+}
+
+/*
+ * Waking the loader costs thousands of instructions; it polls by itself every
+ * few milliseconds and is only woken when the ring buffer fills.
+ */
+static __always_inline void submit(void *p)
+{
+	u64 flags = BPF_RB_NO_WAKEUP;
+
+	if (bpf_ringbuf_query(&events, 0 /* BPF_RB_AVAIL_DATA */) > wakeup_bytes)
+		flags = BPF_RB_FORCE_WAKEUP;
+	bpf_ringbuf_submit(p, flags);
+}
+
+static __always_inline void fill_hdr(struct pfnw_hdr *h, u16 type, struct context *c)
+{
+	u64 id = bpf_get_current_pid_tgid();
+
+	h->type = type;
+	h->abi = PFNW_ABI;
+	h->tgid = id >> 32;
+	h->tid = (u32)id;
+	h->group = c->group;
+	h->ts_ns = bpf_ktime_get_ns();
+	h->mm = c->mm;
+	h->domain = c->domain;
+	bpf_get_current_comm(h->comm, sizeof(h->comm));
+}
+
+#endif

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * The ABI between bpf/ and user/: fixed-width types only, one record layout for
+ * both sides, checked at compile time by both compilers (see the asserts at the
+ * end). Units: addresses and sizes in bytes unless a name ends in _pages (4 KiB
+ * each) or _ns (CLOCK_MONOTONIC nanoseconds). PFNs are physical address >> 12.
+ */
+#ifndef PFNW_EVENTS_H
+#define PFNW_EVENTS_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
+
+#define PFNW_ABI 1
+#define PFNW_COMM 16
+#define PFNW_LEVELS 5
+#define PFNW_STACK 24
+#define PFNW_PAGE_SHIFT 12
+#define PFNW_NO_GROUP (-1)
+
+/* How one walk of a CPU page table ended. */
+enum pfnw_walk_status {
+	PFNW_WALK_UNREAD = 0, /* no walk was made */
+	PFNW_WALK_LEAF, /* entry[leaf - 1] translates va */
+	PFNW_WALK_NONE, /* an entry that is not present ended it */
+	PFNW_WALK_FAULT, /* a table could not be read */
+};
+
+/*
+ * One walk, as raw as the hardware sees it. entry[n - 1] is the entry read at
+ * level n (1: PTE, 2: PMD, 3: PUD, 4: P4D or the 4-level PGD, 5: PGD).
+ */
+struct pfnw_walk {
+	__u64 va; /* bytes, untagged, page aligned */
+	__u64 entry[PFNW_LEVELS];
+	__u8 top; /* level of the first table: 4 or 5 */
+	__u8 leaf; /* level of the last entry read, 0 when none was */
+	__u8 status; /* enum pfnw_walk_status */
+	__u8 pad[5];
+};
+
+/* The leaf that was read where the kernel still held its locks. */
+struct pfnw_leaf {
+	__u64 entry; /* raw; of the leaf at .level */
+	__u8 level; /* 1..3, 0: no such reading */
+	__u8 locked; /* 1: read under mmap_lock (GUP) or the PTL (PFNMAP) */
+	__u8 pad[6];
+};
+
+struct pfnw_vma {
+	__u64 start, end; /* bytes */
+	__u64 flags; /* vm_flags as in include/linux/mm.h */
+	__u64 pgoff; /* pages */
+	__u8 valid; /* 0: could not be looked up; the rest is 0 */
+	__u8 pad[7];
+};
+
+enum pfnw_ev_type {
+	PFNW_EV_RUN = 1, /* struct pfnw_ev_run */
+	PFNW_EV_DIFF, /* struct pfnw_ev_diff */
+	PFNW_EV_CLAIM, /* struct pfnw_ev_claim */
+	PFNW_EV_MAP, /* struct pfnw_ev_map */
+	PFNW_EV_UNMAP, /* struct pfnw_ev_unmap */
+};
+
+/* First member of every record. */
+struct pfnw_hdr {
+	__u16 type; /* enum pfnw_ev_type */
+	__u16 abi; /* PFNW_ABI */
+	__u32 tgid; /* initial PID namespace */
+	__u32 tid;
+	__s32 group; /* IOMMU group id, PFNW_NO_GROUP if unknown */
+	__u64 ts_ns;
+	__u64 mm; /* struct mm_struct *, an identity only */
+	__u64 domain; /* struct iommu_domain *, an identity only; 0: none yet */
+	char comm[PFNW_COMM];
+};
+
+/* Contiguous pages (in IOVA and in VA) of one container call that matched. */
+struct pfnw_ev_run {
+	struct pfnw_hdr h;
+	__u64 iova, va; /* bytes, of the first page */
+	__u64 n_pages;
+	__u64 n_maps; /* iommu_map() calls in it */
+	__u32 prot; /* IOMMU_READ 1, IOMMU_WRITE 2, IOMMU_CACHE 4, ... */
+	__u32 pad;
+};
+
+enum pfnw_at {
+	PFNW_AT_MAP = 1, /* iommu_map() */
+	PFNW_AT_CLAIM, /* vaddr_get_pfns() */
+};
+
+/* Which rule was found broken; bits, may be several. */
+enum pfnw_rule {
+	PFNW_RULE_PFN = 1 << 0, /* the frames differ */
+	PFNW_RULE_PROT = 1 << 1, /* more rights than the leaf or the owner gave */
+	PFNW_RULE_PA_ZERO = 1 << 2, /* physical address 0 */
+	PFNW_RULE_NOT_RESERVED = 1 << 3, /* PFNMAP claim of a normal page */
+};
+
+/* Could the page tables have changed between the claim and the last walk? */
+enum pfnw_moved {
+	PFNW_STOOD = 0, /* no change that overlaps this page */
+	PFNW_MOVED, /* a change overlapped */
+	PFNW_UNKNOWN, /* history too short, or the mm was not watched in time */
+};
+
+/* One page whose witnesses differ. The judge decides what it means. */
+struct pfnw_ev_diff {
+	struct pfnw_hdr h;
+	__u64 iova, va; /* bytes, of this page; iova is 0 at a claim */
+	__u64 pfn; /* what was claimed or mapped */
+	__u64 claim_pfn; /* first PFN of the last claim before a mapping */
+	__u64 claim_va;
+	__u64 map_iova, map_pa, map_bytes; /* the whole call; 0 at a claim */
+	__u64 dma_iova, dma_va; /* the vfio_dma being mapped */
+	__u64 change_seq; /* of the mm, when the claim began */
+	__u64 change_fin;
+	__u32 prot; /* of the mapping */
+	__u32 dma_prot;
+	__u8 at; /* enum pfnw_at */
+	__u8 rules; /* enum pfnw_rule, as the program found them */
+	__u8 moved; /* enum pfnw_moved */
+	__u8 pfnmap; /* the claim came from the PFNMAP leg */
+	__u32 n_stack; /* entries used in stack[] */
+	struct pfnw_leaf snap;
+	struct pfnw_walk walk;
+	struct pfnw_vma vma;
+	__u64 stack[PFNW_STACK];
+};
+
+/* One call of vaddr_get_pfns(), as recorded. */
+struct pfnw_ev_claim {
+	struct pfnw_hdr h;
+	__u64 va; /* bytes, as passed (may be tagged) */
+	__u64 pfn; /* *pfn on return; 0 unless ret > 0 */
+	__u64 latency_ns;
+	__s64 ret; /* pages, or -errno */
+	__u64 asked_pages;
+	__u64 match_pages, diff_pages; /* as the program compared them */
+	__u64 unverified_pages;
+	__u32 prot; /* of the vfio_dma */
+	__u8 pfnmap;
+	__u8 reserved; /* PFNMAP: 1 reserved or invalid, 0 a normal page, 2 unknown */
+	__u8 pad[2];
+	struct pfnw_leaf snap;
+	struct pfnw_walk walk; /* of va */
+	struct pfnw_vma vma;
+};
+
+/* One call of iommu_map(), as recorded. */
+struct pfnw_ev_map {
+	struct pfnw_hdr h;
+	__u64 iova, va, pa, bytes;
+	__u64 match_pages, diff_pages, unverified_pages;
+	__u64 dma_iova, dma_va;
+	__u32 prot;
+	__s32 ret;
+	__u8 internal; /* 1: a mapping of the kernel's own (no VA) */
+	__u8 pad[7];
+	struct pfnw_leaf snap; /* of the first page */
+	struct pfnw_walk walk; /* of va, made at the exit of iommu_map() */
+};
+
+struct pfnw_ev_unmap {
+	struct pfnw_hdr h;
+	__u64 iova, bytes, unmapped;
+};
+
+/*
+ * Counters, one set per CPU, added to atomically. Everything that is not a
+ * record is here, so what could not be recorded is still counted.
+ */
+enum pfnw_stat {
+	PFNW_S_SEEN, /* pages mapped for a VA of a watched process */
+	PFNW_S_MATCH, /* of those: found equal by the programs */
+	PFNW_S_SENT_DIFF, /* of those: handed to the judge, one record a page */
+	PFNW_S_LOST_DIFF, /* of those: no room in the ring buffer */
+	PFNW_S_UNV_CONTEXT, /* of those: no free task context */
+	PFNW_S_UNV_DMA, /* of those: no vfio_dma found for the IOVA */
+	PFNW_S_UNV_FAULT, /* of those: page-table pages could not be read */
+	PFNW_S_LOST_MATCH, /* matched, but the record asked for got lost */
+	PFNW_S_LOST_RECORDS, /* records of any type without room */
+	PFNW_S_MAPS, /* iommu_map() calls seen for a VA */
+	PFNW_S_MAPS_FAILED, /* ... that failed */
+	PFNW_S_MAPS_INTERNAL, /* the kernel's own test mappings in type1 */
+	PFNW_S_MAPS_OTHER, /* iommu_map() calls outside type1 or out of scope */
+	PFNW_S_TP_MAPS, /* iommu:map in a watched call: the second count */
+	PFNW_S_TP_PAGES,
+	PFNW_S_INTERNAL_PAGES,
+	PFNW_S_UNMAPS,
+	PFNW_S_UNMAP_PAGES, /* as unmapped */
+	PFNW_S_TP_UNMAPS,
+	PFNW_S_TP_UNMAP_PAGES,
+	PFNW_S_CLAIMS, /* vaddr_get_pfns() calls that returned pages */
+	PFNW_S_CLAIMS_FAILED,
+	PFNW_S_CLAIM_PAGES,
+	PFNW_S_CLAIM_MATCH,
+	PFNW_S_CLAIM_SENT_DIFF,
+	PFNW_S_CLAIM_LOST_DIFF,
+	PFNW_S_CLAIM_UNV, /* claimed pages without any reading to compare with */
+	PFNW_S_CLAIM_LOCKED, /* pages whose reading was made under the lock */
+	PFNW_S_LINEAR, /* PFNMAP claims */
+	PFNW_S_LINEAR_WRONG, /* ... for which the pre-5.7 formula would be wrong */
+	PFNW_S_CONTEXTS_FULL, /* container calls that got no task context */
+	PFNW_S_SPILL_FULL, /* ... and whose pages could not be told apart */
+	PFNW_S_WATCH_FULL, /* an mm that could not be watched for changes */
+	PFNW_S_CHANGES, /* page-table changes under watched mms */
+	PFNW_S_MAX,
+};
+
+/* Output of the program calibrate(). Values are 0 where unknown. */
+struct pfnw_calib {
+	__u64 page_offset_base;
+	__u64 vmemmap_base;
+	__u64 sme_me_mask;
+	__u64 pgdir_shift; /* 39: 4 levels, 48: 5 levels */
+	__u32 page_struct_bytes;
+	__u32 pg_reserved; /* bit number, ~0 when unknown */
+	__u32 have; /* bit per value above, in this order */
+	__u32 pad;
+};
+
+/* In and out of the programs rewalk() and selfwalk(). */
+struct pfnw_rewalk {
+	__u64 mm; /* 0: the caller's own */
+	__u64 va;
+	__u64 change_seq, change_fin; /* since when to look for changes */
+	__u32 gone; /* out: the mm is no longer watched */
+	__u32 moved; /* out: enum pfnw_moved */
+	struct pfnw_walk walk;
+};
+
+_Static_assert(sizeof(struct pfnw_walk) == 56, "ABI");
+_Static_assert(sizeof(struct pfnw_leaf) == 16, "ABI");
+_Static_assert(sizeof(struct pfnw_vma) == 40, "ABI");
+_Static_assert(sizeof(struct pfnw_hdr) == 56, "ABI");
+_Static_assert(sizeof(struct pfnw_ev_run) == 96, "ABI");
+_Static_assert(sizeof(struct pfnw_ev_diff) == 472, "ABI");
+_Static_assert(sizeof(struct pfnw_ev_claim) == 240, "ABI");
+_Static_assert(sizeof(struct pfnw_ev_map) == 216, "ABI");
+_Static_assert(sizeof(struct pfnw_ev_unmap) == 80, "ABI");
+_Static_assert(sizeof(struct pfnw_rewalk) == 96, "ABI");
+_Static_assert(__builtin_offsetof(struct pfnw_ev_diff, walk) == 184, "ABI");
+
+#endif

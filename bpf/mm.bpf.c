@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * Page-table changes under a watched mm. A difference between a claim and a walk
+ * is only a mismatch when the tables stood still in between, so every function
+ * that can make a present entry of user memory go away is bracketed here; what
+ * comes in its place cannot come earlier. (Nothing replaces one present frame by
+ * another without clearing the entry in one of them.)
+ *
+ * These functions are hot for everybody: a process without DMA pays one hash
+ * look-up and leaves.
+ */
+
+enum change_fn {
+	CHANGE_ZAP = 1,
+	CHANGE_ZAP_HUGETLB,
+	CHANGE_MOVE,
+	CHANGE_PROT,
+	CHANGE_UNMAP_ONE,
+	CHANGE_MIGRATE_ONE,
+	CHANGE_COW,
+	CHANGE_COW_HUGE,
+	CHANGE_HUGETLB_FAULT,
+	CHANGE_COLLAPSE,
+};
+
+static __always_inline struct watch *watch_of(u64 mm)
+{
+	return bpf_map_lookup_elem(&watched, &mm);
+}
+
+/* Start to watch @mm. Returns 1 if it was watched before, 0 if only from now. */
+static __noinline int watch_mm(u64 mm)
+{
+	u32 zero = 0;
+	struct watch *b;
+
+	if (watch_of(mm))
+		return 1;
+	b = bpf_map_lookup_elem(&blank_watch, &zero);
+	if (b && bpf_map_update_elem(&watched, &mm, b, BPF_NOEXIST) && !watch_of(mm))
+		count(PFNW_S_WATCH_FULL, 1);
+	return 0;
+}
+
+static __noinline u64 change_begin(struct watch *w, u64 start, u64 end)
+{
+	struct change *ch;
+	u64 seq;
+
+	if (!w)
+		return 0;
+	seq = __sync_fetch_and_add(&w->seq, 1) + 1;
+	ch = &w->change[seq & (CHANGES - 1)];
+	ch->seq = 0;
+	ch->fin = 0;
+	ch->start = start;
+	ch->end = end;
+	ch->tid = this_tid();
+	barrier();
+	ch->seq = seq;
+	count(PFNW_S_CHANGES, 1);
+	return seq;
+}
+
+static __always_inline void change_end(struct watch *w, u64 seq)
+{
+	u64 fin = __sync_fetch_and_add(&w->fin, 1) + 1;
+	struct change *ch = &w->change[seq & (CHANGES - 1)];
+
+	if (ch->seq == seq)
+		ch->fin = fin;
+}
+
+static __always_inline u64 changing_key(enum change_fn fn)
+{
+	return (u64)this_tid() << 8 | fn;
+}
+
+static __always_inline int enter_change(enum change_fn fn, u64 mm, u64 start, u64 end)
+{
+	struct watch *w = watch_of(mm);
+	u64 key, seq;
+
+	if (!w)
+		return 0;
+	key = changing_key(fn);
+	seq = change_begin(w, start, end);
+	bpf_map_update_elem(&changing, &key, &seq, BPF_ANY);
+	return 0;
+}
+
+static __always_inline int leave_change(enum change_fn fn, u64 mm, u64 start, u64 end)
+{
+	struct watch *w = watch_of(mm);
+	u64 key, *p, seq;
+
+	if (!w)
+		return 0;
+	key = changing_key(fn);
+	p = bpf_map_lookup_elem(&changing, &key);
+	if (p) {
+		seq = *p;
+		bpf_map_delete_elem(&changing, &key);
+	} else {
+		/* Under way since before the mm was watched: say so now. */
+		seq = change_begin(w, start, end);
+	}
+	change_end(w, seq);
+	return 0;
+}
+
+struct overlap {
+	struct watch *w;
+	u64 seq0, fin0;
+	u64 start, end;
+	u64 tid;
+	u64 in_flight;
+	u64 moved;
+};
+
+static long overlap_step(u32 i, void *arg)
+{
+	struct overlap *o = arg;
+	struct change *ch = &o->w->change[i & (CHANGES - 1)];
+	u64 seq = ch->seq, fin = ch->fin;
+	bool late = seq > o->seq0;
+
+	if (!seq)
+		return 0;
+	if (!late && fin && fin <= o->fin0)
+		return 0; /* over before the claim began */
+	if (!late)
+		o->in_flight++;
+	/* The claiming thread's own faults come before its pin. */
+	if (ch->tid != o->tid && ch->start < o->end && o->start < ch->end)
+		o->moved = 1;
+	return 0;
+}
+
+/* enum pfnw_moved: did an entry of [@va, @va + @bytes) change since @seq0/@fin0? */
+static __noinline int tables_moved(u64 mm, u64 seq0, u64 fin0, u64 va, u64 bytes)
+{
+	struct overlap o = { .seq0 = seq0, .fin0 = fin0, .start = va, .end = va + bytes,
+			     .tid = this_tid(), .in_flight = opaque_zero,
+			     .moved = opaque_zero };
+	struct watch *w = watch_of(mm);
+
+	if (!w || !changes_seen)
+		return PFNW_UNKNOWN;
+	if (w->seq == seq0 && fin0 == seq0)
+		return PFNW_STOOD;
+	if (w->seq - seq0 >= CHANGES)
+		return PFNW_UNKNOWN;
+	o.w = w;
+	bpf_loop(CHANGES, overlap_step, &o, 0);
+	if (o.moved)
+		return PFNW_MOVED;
+	/* A change that was under way then, but has left the ring since? */
+	if (o.in_flight < seq0 - fin0)
+		return PFNW_UNKNOWN;
+	return PFNW_STOOD;
+}
+
+static __always_inline u64 mm_of_vma(u64 vma)
+{
+	return (u64)BPF_CORE_READ((struct vm_area_struct *)vma, vm_mm);
+}
+
+/* All zaps of ordinary VMAs come together here: until 7.0 ... */
+SEC("?fentry/unmap_page_range")
+int BPF_PROG(zap_in, void *tlb, struct vm_area_struct *vma, unsigned long addr, unsigned long end)
+{
+	return enter_change(CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+}
+
+SEC("?fexit/unmap_page_range")
+int BPF_PROG(zap_out, void *tlb, struct vm_area_struct *vma, unsigned long addr, unsigned long end)
+{
+	return leave_change(CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+}
+
+SEC("?fentry/__unmap_hugepage_range")
+int BPF_PROG(zap_hugetlb_in, void *tlb, struct vm_area_struct *vma, unsigned long start,
+	     unsigned long end)
+{
+	return enter_change(CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
+}
+
+SEC("?fexit/__unmap_hugepage_range")
+int BPF_PROG(zap_hugetlb_out, void *tlb, struct vm_area_struct *vma, unsigned long start,
+	     unsigned long end)
+{
+	return leave_change(CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
+}
+
+/* mremap(): both the old and the new range; the mm is the caller's. */
+SEC("?fentry/move_page_tables")
+int BPF_PROG(move_in)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+
+	return enter_change(CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
+}
+
+SEC("?fexit/move_page_tables")
+int BPF_PROG(move_out)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+
+	return leave_change(CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
+}
+
+/* mprotect(), userfaultfd write protection, NUMA hinting: rights, not frames. */
+SEC("?fentry/change_protection")
+int BPF_PROG(prot_in, void *tlb, struct vm_area_struct *vma, unsigned long start, unsigned long end)
+{
+	return enter_change(CHANGE_PROT, (u64)vma->vm_mm, start, end);
+}
+
+SEC("?fexit/change_protection")
+int BPF_PROG(prot_out, void *tlb, struct vm_area_struct *vma, unsigned long start,
+	     unsigned long end)
+{
+	return leave_change(CHANGE_PROT, (u64)vma->vm_mm, start, end);
+}
+
+#define VM_HUGETLB 0x00400000UL
+
+/*
+ * Where the range is not an argument: what one entry can translate. @bytes holds
+ * for ordinary memory; a hugetlb entry may translate 1 GiB.
+ */
+static __always_inline u64 around(struct vm_area_struct *vma, u64 bytes)
+{
+	return vma->vm_flags & VM_HUGETLB ? 1ULL << 30 : bytes;
+}
+
+#define FOLIO_BYTES (2ULL << 20)
+
+SEC("?fentry/try_to_unmap_one")
+int BPF_PROG(unmap_one_in, void *folio, struct vm_area_struct *vma, unsigned long addr)
+{
+	u64 n = around(vma, FOLIO_BYTES);
+
+	return enter_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr & ~(n - 1), (addr & ~(n - 1)) + n);
+}
+
+SEC("?fexit/try_to_unmap_one")
+int BPF_PROG(unmap_one_out, void *folio, struct vm_area_struct *vma, unsigned long addr)
+{
+	u64 n = around(vma, FOLIO_BYTES);
+
+	return leave_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr & ~(n - 1), (addr & ~(n - 1)) + n);
+}
+
+SEC("?fentry/try_to_migrate_one")
+int BPF_PROG(migrate_one_in, void *folio, struct vm_area_struct *vma, unsigned long addr)
+{
+	u64 n = around(vma, FOLIO_BYTES);
+
+	return enter_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr & ~(n - 1), (addr & ~(n - 1)) + n);
+}
+
+SEC("?fexit/try_to_migrate_one")
+int BPF_PROG(migrate_one_out, void *folio, struct vm_area_struct *vma, unsigned long addr)
+{
+	u64 n = around(vma, FOLIO_BYTES);
+
+	return leave_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr & ~(n - 1), (addr & ~(n - 1)) + n);
+}
+
+/*
+ * COW: the old entry is cleared and the new one set inside. (Their common helper,
+ * ptep_clear_flush(), returns a structure: no trampoline takes that.)
+ */
+SEC("?fentry/do_wp_page")
+int BPF_PROG(cow_in, struct vm_fault *vmf)
+{
+	u64 va = vmf->address & ~(PAGE_BYTES - 1);
+
+	return enter_change(CHANGE_COW, (u64)vmf->vma->vm_mm, va, va + PAGE_BYTES);
+}
+
+SEC("?fexit/do_wp_page")
+int BPF_PROG(cow_out, struct vm_fault *vmf)
+{
+	/* vmf->vma may be gone once mmap_lock was dropped for a retry */
+	struct task_struct *t = bpf_get_current_task_btf();
+	u64 va = vmf->address & ~(PAGE_BYTES - 1);
+
+	return leave_change(CHANGE_COW, (u64)t->mm, va, va + PAGE_BYTES);
+}
+
+SEC("?fentry/do_huge_pmd_wp_page")
+int BPF_PROG(cow_huge_in, struct vm_fault *vmf)
+{
+	u64 va = vmf->address & ~(FOLIO_BYTES - 1);
+
+	return enter_change(CHANGE_COW_HUGE, (u64)vmf->vma->vm_mm, va, va + FOLIO_BYTES);
+}
+
+SEC("?fexit/do_huge_pmd_wp_page")
+int BPF_PROG(cow_huge_out, struct vm_fault *vmf)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	u64 va = vmf->address & ~(FOLIO_BYTES - 1);
+
+	return leave_change(CHANGE_COW_HUGE, (u64)t->mm, va, va + FOLIO_BYTES);
+}
+
+#define HUGETLB_BYTES (1ULL << 30)
+
+SEC("?fentry/hugetlb_fault")
+int BPF_PROG(hugetlb_fault_in, struct mm_struct *mm, void *vma, unsigned long addr)
+{
+	addr &= ~(HUGETLB_BYTES - 1);
+	return enter_change(CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
+}
+
+SEC("?fexit/hugetlb_fault")
+int BPF_PROG(hugetlb_fault_out, struct mm_struct *mm, void *vma, unsigned long addr)
+{
+	addr &= ~(HUGETLB_BYTES - 1);
+	return leave_change(CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
+}
+
+/* khugepaged and MADV_COLLAPSE */
+SEC("?fentry/collapse_huge_page")
+int BPF_PROG(collapse_in, struct mm_struct *mm, unsigned long addr)
+{
+	addr &= ~(FOLIO_BYTES - 1);
+	return enter_change(CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
+}
+
+SEC("?fexit/collapse_huge_page")
+int BPF_PROG(collapse_out, struct mm_struct *mm, unsigned long addr)
+{
+	addr &= ~(FOLIO_BYTES - 1);
+	return leave_change(CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
+}
+
+SEC("?fentry/exit_mmap")
+int BPF_PROG(mm_gone, struct mm_struct *mm)
+{
+	u64 key = (u64)mm;
+
+	bpf_map_delete_elem(&watched, &key);
+	return 0;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* One object, one skeleton: the rooms of bpf/ share maps and inline functions. */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include "shapes.h"
+#include "walk.bpf.h"
+#include "mm.bpf.c"
+#include "vfio.bpf.c"
+#include "iommu.bpf.c"
+#include "audit.bpf.c"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,732 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * Claims of VFIO type1: which container call a task is in, and what
+ * vaddr_get_pfns() computes there. The page tables are read at the points inside
+ * it where the kernel still holds its locks:
+ *   exit of pin_user_pages_remote()  mmap_lock held, pages pinned
+ *   exit of follow_pte()             mmap_lock and the PTL held
+ *   exit of follow_pfnmap_start()    mmap_lock and the PTL held
+ * At the exit of vaddr_get_pfns() itself mmap_lock is already dropped.
+ */
+
+#define VFIO_IOMMU_MAP_DMA 15217 /* _IO(';', 100 + 13), include/uapi/linux/vfio.h */
+#define VFIO_IOMMU_UNMAP_DMA 15218
+
+static __always_inline bool group_in_domain(u64 vd, s32 group)
+{
+	struct list_head *head = &((struct vfio_domain *)vd)->group_list;
+	struct list_head *at = BPF_CORE_READ((struct vfio_domain *)vd, group_list.next);
+
+	for (int i = 0; i < 16; i++) {
+		struct vfio_iommu_group *g;
+
+		if (!at || at == head)
+			return false;
+		g = (void *)at - bpf_core_field_offset(struct vfio_iommu_group, next);
+		if (BPF_CORE_READ(g, iommu_group, id) == group)
+			return true;
+		at = BPF_CORE_READ(at, next);
+	}
+	return false;
+}
+
+/* Is the group that the user asked for in this container? */
+static __noinline int group_in_container(u64 iommu, s32 group)
+{
+	struct list_head *head = &((struct vfio_iommu *)iommu)->domain_list;
+	struct list_head *at = BPF_CORE_READ((struct vfio_iommu *)iommu, domain_list.next);
+
+	for (int i = 0; i < 8; i++) {
+		if (!at || at == head)
+			return 0;
+		if (group_in_domain((u64)at - bpf_core_field_offset(struct vfio_domain, next),
+				    group))
+			return 1;
+		at = BPF_CORE_READ(at, next);
+	}
+	return 0;
+}
+
+/* The first group of @domain in the container of @c. */
+static __noinline int find_group(struct context *c, u64 domain)
+{
+	struct vfio_iommu *container;
+	struct list_head *head, *at;
+
+	if (!c)
+		return 0;
+	c->domain = domain;
+	if (c->kind == CALL_ATTACH)
+		return 0; /* not in the list yet: set from the call's argument */
+	c->group = PFNW_NO_GROUP;
+	container = (void *)c->iommu;
+	head = &container->domain_list;
+	at = BPF_CORE_READ(container, domain_list.next);
+	for (int i = 0; i < 32; i++) {
+		struct vfio_domain *d;
+		struct list_head *g;
+
+		if (!at || at == head)
+			return 0;
+		d = (void *)at - bpf_core_field_offset(struct vfio_domain, next);
+		if ((u64)BPF_CORE_READ(d, domain) == domain) {
+			g = BPF_CORE_READ(d, group_list.next);
+			g = (void *)g - bpf_core_field_offset(struct vfio_iommu_group, next);
+			c->group = BPF_CORE_READ((struct vfio_iommu_group *)g, iommu_group, id);
+			return 0;
+		}
+		at = BPF_CORE_READ(at, next);
+	}
+	return 0;
+}
+
+static __always_inline bool in_scope(u64 iommu, s32 group)
+{
+	if (scope_pids) {
+		u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+		if (!bpf_map_lookup_elem(&scope, &tgid))
+			return false;
+	}
+	if (scope_comm) {
+		char comm[PFNW_COMM];
+
+		bpf_get_current_comm(comm, sizeof(comm));
+		for (int i = 0; i < PFNW_COMM; i++) {
+			if (comm[i] != comm_filter[i])
+				return false;
+			if (!comm[i])
+				break;
+		}
+	}
+	if (scope_group != PFNW_NO_GROUP) {
+		if (group != PFNW_NO_GROUP)
+			return group == scope_group;
+		return group_in_container(iommu, scope_group);
+	}
+	return true;
+}
+
+/* Enter a container call: @group is given where the call names one. */
+static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct mm_struct *mm;
+	struct context *c;
+	u32 tid = this_tid(), zero = 0, one = 1;
+
+	if (!in_scope(iommu, group))
+		return 0;
+	c = bpf_map_lookup_elem(&contexts, &tid);
+	if (!c) {
+		struct context *b = bpf_map_lookup_elem(&blank, &zero);
+
+		if (b)
+			bpf_map_update_elem(&contexts, &tid, b, BPF_NOEXIST);
+		c = bpf_map_lookup_elem(&contexts, &tid);
+	}
+	if (!c) {
+		count(PFNW_S_CONTEXTS_FULL, 1);
+		if (bpf_map_update_elem(&spill, &tid, &one, BPF_ANY))
+			count(PFNW_S_SPILL_FULL, 1);
+		return 0;
+	}
+	c->iommu = iommu;
+	mm = t->mm;
+	c->mm = (u64)mm;
+	c->pgd = mm ? (u64)BPF_CORE_READ(mm, pgd) : 0;
+	c->watched = mm ? watch_mm((u64)mm) : 0;
+	c->sourced = 0;
+	c->in_claim = 0;
+	c->dma_valid = 0;
+	c->domain = 0;
+	c->group = group;
+	c->run.n_pages = 0;
+	c->tail.pages = 0;
+	c->snap.pages = 0;
+	c->claim_va = 0;
+	c->claim_pfn = 0;
+	c->n_stack = 0;
+	c->kind = kind;
+	return 0;
+}
+
+static __always_inline void flush_run(struct context *c)
+{
+	struct pfnw_ev_run *r;
+
+	if (!c->run.n_pages)
+		return;
+	r = reserve(sizeof(*r));
+	if (r) {
+		*r = c->run;
+		submit(r);
+	} else {
+		count(PFNW_S_LOST_MATCH, c->run.n_pages);
+	}
+	c->run.n_pages = 0;
+}
+
+static __noinline int leave_call(void)
+{
+	u32 tid = this_tid();
+	struct context *c = inside();
+
+	if (!c) {
+		bpf_map_delete_elem(&spill, &tid);
+		return 0;
+	}
+	if (want_runs)
+		flush_run(c);
+	c->kind = CALL_NONE;
+	return 0;
+}
+
+/* ---- container calls ---- */
+
+SEC("?fentry/vfio_iommu_type1_open")
+int BPF_PROG(container_open)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+
+	/* The earlier a mm is watched, the more of its changes are known. */
+	if (t->mm)
+		watch_mm((u64)t->mm);
+	return 0;
+}
+
+SEC("?fentry/vfio_iommu_type1_ioctl")
+int BPF_PROG(container_call_in, void *iommu, unsigned int cmd)
+{
+	if (cmd == VFIO_IOMMU_MAP_DMA)
+		enter_call(CALL_MAP, (u64)iommu, PFNW_NO_GROUP);
+	else if (cmd == VFIO_IOMMU_UNMAP_DMA)
+		enter_call(CALL_UNMAP, (u64)iommu, PFNW_NO_GROUP);
+	return 0;
+}
+
+SEC("?fexit/vfio_iommu_type1_ioctl")
+int BPF_PROG(container_call_out, void *iommu, unsigned int cmd)
+{
+	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA)
+		leave_call();
+	return 0;
+}
+
+SEC("?fentry/vfio_iommu_type1_attach_group")
+int BPF_PROG(attach_group_in, void *iommu, struct iommu_group *group)
+{
+	return enter_call(CALL_ATTACH, (u64)iommu, group->id);
+}
+
+SEC("?fexit/vfio_iommu_type1_attach_group")
+int BPF_PROG(attach_group_out)
+{
+	return leave_call();
+}
+
+/* mdev and emulated devices: claims without a mapping. */
+SEC("?fentry/vfio_iommu_type1_pin_pages")
+int BPF_PROG(pin_pages_in, void *iommu, struct iommu_group *group)
+{
+	return enter_call(CALL_PIN, (u64)iommu, group->id);
+}
+
+SEC("?fexit/vfio_iommu_type1_pin_pages")
+int BPF_PROG(pin_pages_out)
+{
+	return leave_call();
+}
+
+/* ---- claims ---- */
+
+static long take_vma(struct task_struct *task, struct vm_area_struct *vma, void *arg)
+{
+	struct pfnw_vma *v = arg;
+
+	v->start = vma->vm_start;
+	v->end = vma->vm_end;
+	v->flags = BPF_CORE_READ(vma, vm_flags);
+	v->pgoff = vma->vm_pgoff;
+	v->valid = 1;
+	return 0;
+}
+
+/*
+ * The VMA of @va, into the context. bpf_find_vma() only tries the lock, and
+ * only knows the caller's own mm: what it cannot say stays invalid.
+ */
+static __noinline int find_vma_of(struct context *c, u64 va)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct pfnw_vma v = {};
+
+	if (!c)
+		return 0;
+	if (c->vma.valid && va >= c->vma.start && va < c->vma.end)
+		return 0;
+	if ((u64)t->mm == c->mm)
+		bpf_find_vma(t, va, take_vma, &v, 0);
+	c->vma = v;
+	return 0;
+}
+
+static __always_inline void remember_changes(struct context *c)
+{
+	struct watch *w = watch_of(c->mm);
+
+	c->change_seq = w ? w->seq : 0;
+	c->change_fin = w ? w->fin : 0;
+}
+
+/* enum pfnw_moved, since the claim began. */
+static __always_inline int moved_since_claim(struct context *c, u64 va)
+{
+	if (!c->watched)
+		return PFNW_UNKNOWN;
+	return tables_moved(c->mm, c->change_seq, c->change_fin, va, PAGE_BYTES);
+}
+
+SEC("?fentry/vaddr_get_pfns")
+int BPF_PROG(claim_in, struct mm_struct *mm, unsigned long va, long npages, int prot)
+{
+	struct context *c = inside();
+	u64 pfnp = 0, pages = 0;
+
+	if (!c)
+		return 0;
+	if ((u64)mm != c->mm) { /* an external pin on behalf of the owner */
+		c->mm = (u64)mm;
+		c->pgd = (u64)mm->pgd;
+		c->watched = watch_mm((u64)mm);
+	}
+	c->claim_va = va & ~(PAGE_BYTES - 1);
+	c->claim_asked = npages;
+	c->claim_prot = prot;
+	/* not ctx[5]: 6.1 lets no program see a pointer to a pointer */
+	bpf_get_func_arg(ctx, 4, &pfnp);
+	bpf_get_func_arg(ctx, 5, &pages);
+	c->claim_pfn_ptr = pfnp;
+	c->claim_pages_ptr = claim_pages(pages);
+	c->claim_first_diff = 0;
+	c->claim_diff = 0;
+	c->vma.valid = 0;
+	c->in_claim = 1;
+	c->sourced = 1;
+	if (want_runs) /* GUP may sleep for long: show what is settled */
+		flush_run(c);
+	remember_changes(c);
+	if (want_claims)
+		c->claim_t0 = bpf_ktime_get_ns();
+	return 0;
+}
+
+/* One page of a claim differs from its leaf. */
+static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rules)
+{
+	struct pfnw_ev_diff *d;
+	u64 e = 0;
+
+	if (!c)
+		return 0;
+	c->claim_diff++;
+	d = reserve(sizeof(*d));
+	if (!d) {
+		count(PFNW_S_CLAIM_LOST_DIFF, 1);
+		return 0;
+	}
+	count(PFNW_S_CLAIM_SENT_DIFF, 1);
+	fill_hdr(&d->h, PFNW_EV_DIFF, c);
+	d->iova = 0;
+	d->va = va;
+	d->pfn = pfn;
+	d->claim_pfn = pfn;
+	d->claim_va = c->claim_va;
+	d->map_iova = d->map_pa = d->map_bytes = 0;
+	d->dma_iova = d->dma_va = 0;
+	d->change_seq = c->change_seq;
+	d->change_fin = c->change_fin;
+	d->prot = c->claim_prot;
+	d->dma_prot = c->claim_prot;
+	d->at = PFNW_AT_CLAIM;
+	d->rules = rules;
+	d->pfnmap = c->snap.pfnmap;
+	d->snap.level = snap_leaf(&c->snap, va, &e);
+	d->snap.entry = e;
+	d->snap.locked = c->snap.locked;
+	__builtin_memset(d->snap.pad, 0, sizeof(d->snap.pad));
+	cpu_walk(c->pgd, va, &d->walk);
+	d->moved = moved_since_claim(c, va);
+	d->vma = c->vma;
+	d->n_stack = c->n_stack;
+	__builtin_memcpy(d->stack, c->stack, sizeof(d->stack));
+	submit(d);
+	return 0;
+}
+
+struct claim_loop {
+	struct context *c;
+	u64 n;
+	u64 match, unv;
+};
+
+/* Slow leg: one page of the claim after the other. */
+static long claim_page(u32 i, void *arg)
+{
+	struct claim_loop *l = arg;
+	struct context *c = l->c;
+	u64 va, e = 0, pfn = 0, got, n;
+	u32 w = 0;
+	int level;
+
+	if (!c || i >= l->n)
+		return 1;
+	va = c->claim_va + i * PAGE_BYTES;
+	n = c->claim_diff;
+	got = (c->buf[i & (BATCH_PAGES - 1)] - vmemmap) / page_struct_bytes;
+	level = snap_leaf(&c->snap, va, &e);
+	if (!leaf_frame(level, e, va, &pfn, &w)) {
+		/* zapped between the pin and this reading, or not readable */
+		if (!level)
+			l->unv++;
+		else
+			claim_differs(c, va, got, PFNW_RULE_PFN);
+	} else if (pfn != got) {
+		claim_differs(c, va, got, PFNW_RULE_PFN);
+	} else if ((c->claim_prot & IOMMU_WRITE) && !w) {
+		claim_differs(c, va, got, PFNW_RULE_PROT);
+	} else {
+		l->match++;
+	}
+	if (!i)
+		c->claim_first_diff = c->claim_diff != n;
+	return 0;
+}
+
+static __always_inline void save_stack(void *ctx, struct context *c)
+{
+	long n = bpf_get_stack(ctx, c->stack, sizeof(c->stack), 0);
+
+	c->n_stack = n > 0 ? n / sizeof(u64) : 0;
+}
+
+#define CHUNK 16 /* pages per callback: the call costs less than one page then */
+
+struct page_loop {
+	struct context *c;
+	u32 n;
+	u64 want, first; /* struct page expected; address bits of the run */
+	u64 diff, all, run;
+};
+
+/* pages[] under one huge leaf: consecutive struct pages. */
+static long pages_of_leaf(u32 k, void *arg)
+{
+	struct page_loop *l = arg;
+	struct context *c = l->c;
+	u64 diff = l->diff, want = l->want;
+	u32 n = l->n, i = k * CHUNK;
+
+	if (!c || i >= n)
+		return 1;
+	for (u32 j = 0; j < CHUNK; j++) {
+		if (i >= n)
+			break;
+		diff |= c->buf[i & (BATCH_PAGES - 1)] ^ want;
+		want += 64;
+		i++;
+	}
+	l->diff = diff;
+	l->want = want;
+	return 0;
+}
+
+/* pages[] against PTEs; also: are they one run of frames? */
+static long pages_of_ptes(u32 k, void *arg)
+{
+	struct page_loop *l = arg;
+	struct context *c = l->c;
+	u64 diff = l->diff, all = l->all, run = l->run, first = l->first, e, a;
+	u32 n = l->n, i = k * CHUNK;
+
+	if (!c || i >= n)
+		return 1;
+	for (u32 j = 0; j < CHUNK; j++) {
+		if (i >= n)
+			break;
+		e = c->snap.pte[i & (BATCH_PAGES - 1)];
+		a = e & fmt.addr_mask;
+		diff |= c->buf[i & (BATCH_PAGES - 1)] ^ (vmemmap + (a >> 6));
+		run |= a ^ first;
+		all &= e;
+		first += PAGE_BYTES;
+		i++;
+	}
+	l->diff = diff;
+	l->all = all;
+	l->run = run;
+	l->first = first;
+	return 0;
+}
+
+/*
+ * Compare @ret pages of pages[] with the PTEs just read, all of them, without a
+ * branch per page: what differs accumulates. Also learns whether the frames are
+ * one run.
+ */
+static __noinline int compare_pages(struct context *c, u64 ret)
+{
+	struct page_loop p = { .c = c, .n = ret, .all = ~0ULL };
+	struct claim_loop l = { .c = c, .n = ret, .match = opaque_zero, .unv = opaque_zero };
+	struct snap *s;
+	u64 bytes;
+
+	if (!c || !ret || ret > BATCH_PAGES)
+		return 0;
+	s = &c->snap;
+	bytes = ret * 8;
+	barrier_var(bytes);
+	if (bytes > BATCH_PAGES * 8)
+		return 0;
+	if (!c->claim_pages_ptr || !vmemmap ||
+	    bpf_probe_read_kernel(c->buf, bytes, (void *)c->claim_pages_ptr)) {
+		count(PFNW_S_CLAIM_UNV, ret);
+		return 0;
+	}
+	if (page_struct_bytes == 64 && s->pages >= ret) {
+		if (s->nsegs == 1 && s->seg[0].level > 1) {
+			p.all = s->seg[0].entry;
+			p.want = vmemmap +
+				 cpu_leaf_pfn(FMT, s->seg[0].level & 3, p.all, s->va) * 64;
+			bpf_loop(BATCH_PAGES / CHUNK, pages_of_leaf, &p, 0);
+		} else if (s->seg[0].level == 1 &&
+			   (s->nsegs == 1 || (s->nsegs == 2 && s->seg[1].level == 1))) {
+			p.first = s->pte[0] & fmt.addr_mask;
+			bpf_loop(BATCH_PAGES / CHUNK, pages_of_ptes, &p, 0);
+			s->contig = !p.run && (p.all & CPU_P);
+			s->writable = cpu_writable(p.all);
+		} else {
+			p.diff = 1;
+		}
+		if (!p.diff && (p.all & CPU_P) &&
+		    (!(c->claim_prot & IOMMU_WRITE) || cpu_writable(p.all))) {
+			count(PFNW_S_CLAIM_MATCH, ret);
+			return 0;
+		}
+		s->contig = 0;
+	}
+	find_vma_of(c, c->claim_va);
+	bpf_loop(BATCH_PAGES, claim_page, &l, 0);
+	if (l.match)
+		count(PFNW_S_CLAIM_MATCH, l.match);
+	if (l.unv)
+		count(PFNW_S_CLAIM_UNV, l.unv);
+	return 0;
+}
+
+/* Exit of pin_user_pages_remote(): mmap_lock is held and the pages are pinned. */
+static __always_inline int pinned(void *ctx, long ret)
+{
+	struct context *c = inside();
+
+	if (!c || !c->in_claim || ret <= 0)
+		return 0;
+	if (ret > BATCH_PAGES) /* no kernel asks for more; the exit will look again */
+		return 0;
+	take_snapshot(c, c->claim_va, ret);
+	c->snap.locked = 1;
+	c->in_claim = 2; /* this leg has spoken */
+	c->n_stack = 0;
+	compare_pages(c, ret);
+	return 0;
+}
+
+SEC("?fexit/pin_user_pages_remote")
+int BPF_PROG(pin_out)
+{
+	u64 ret = 0;
+
+	bpf_get_func_ret(ctx, &ret);
+	return pinned(ctx, (long)ret);
+}
+
+/* Seven arguments until 54d020692b34 (6.5): no trampoline for it on 6.1. */
+SEC("?kretprobe/pin_user_pages_remote")
+int BPF_KRETPROBE(pin_out_kret, long ret)
+{
+	return pinned(ctx, ret);
+}
+
+/* The PFNMAP leg: the PTL is held, the leaf cannot change. */
+static __always_inline int followed(long ret)
+{
+	struct context *c = inside();
+
+	if (!c || !c->in_claim || ret)
+		return 0;
+	take_snapshot(c, c->claim_va, 1);
+	c->snap.locked = 1;
+	c->snap.pfnmap = 1;
+	c->in_claim = 3;
+	return 0;
+}
+
+SEC("?fexit/follow_pte")
+int BPF_PROG(follow_pte_out)
+{
+	u64 ret = 1;
+
+	bpf_get_func_ret(ctx, &ret);
+	return followed((int)ret);
+}
+
+SEC("?fexit/follow_pfnmap_start")
+int BPF_PROG(follow_pfnmap_out, struct follow_pfnmap_args *args, int ret)
+{
+	return followed(ret);
+}
+
+/* 1: reserved or without a struct page, 0: an ordinary page, 2: cannot tell. */
+static __noinline int pfn_reserved(u64 pfn)
+{
+	u64 flags = 0, page = vmemmap + pfn * page_struct_bytes;
+
+	if (!vmemmap || pg_reserved_bit > 63)
+		return 2;
+	if (bpf_probe_read_kernel(&flags, sizeof(flags), (void *)page))
+		return 1; /* no memory map there: !pfn_valid() */
+	if (flags == ~0ULL) /* poisoned: PF_POISONED_CHECK() */
+		return 2;
+	return !!(flags & (1ULL << pg_reserved_bit));
+}
+
+/* After a PFNMAP claim: what 5cbf3264bc71 (5.7) replaced, would it be wrong here? */
+static __always_inline void note_linear(struct context *c, u64 pfn)
+{
+	u64 linear;
+
+	count(PFNW_S_LINEAR, 1);
+	if (!c->vma.valid)
+		return;
+	linear = ((c->claim_va - c->vma.start) >> PFNW_PAGE_SHIFT) + c->vma.pgoff;
+	if (linear != pfn)
+		count(PFNW_S_LINEAR_WRONG, 1);
+}
+
+static __noinline int send_claim(struct context *c, long ret, u64 pfn, u32 reserved)
+{
+	struct pfnw_ev_claim *r;
+	u64 e = 0;
+
+	if (!c)
+		return 0;
+	r = reserve(sizeof(*r));
+	if (!r)
+		return 0;
+	fill_hdr(&r->h, PFNW_EV_CLAIM, c);
+	r->va = c->claim_va;
+	r->pfn = pfn;
+	r->latency_ns = bpf_ktime_get_ns() - c->claim_t0;
+	r->ret = ret;
+	r->asked_pages = c->claim_asked;
+	r->diff_pages = c->claim_diff;
+	r->unverified_pages = 0;
+	r->match_pages = ret > 0 && ret > c->claim_diff ? ret - c->claim_diff : 0;
+	r->prot = c->claim_prot;
+	r->pfnmap = c->snap.pfnmap;
+	r->reserved = reserved;
+	r->pad[0] = r->pad[1] = 0;
+	r->snap.level = ret > 0 ? snap_leaf(&c->snap, c->claim_va, &e) : 0;
+	r->snap.entry = e;
+	r->snap.locked = c->snap.locked;
+	__builtin_memset(r->snap.pad, 0, sizeof(r->snap.pad));
+	cpu_walk(c->pgd, c->claim_va, &r->walk);
+	r->vma = c->vma;
+	submit(r);
+	return 0;
+}
+
+/*
+ * Exit of vaddr_get_pfns(): *pfn is what the caller will use for the first page;
+ * the PFNMAP leg has nothing else. pages[] was compared at the exit of GUP.
+ */
+SEC("?fexit/vaddr_get_pfns")
+int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
+{
+	struct context *c = inside();
+	u64 pfn = 0, want = 0, e = 0, n, rfunc = 0;
+	u32 writable = 0, reserved = 2, rules = 0, leg;
+	long ret;
+	int level;
+
+	if (!c || !c->in_claim)
+		return 0;
+	bpf_get_func_ret(ctx, &rfunc);
+	/* int until 6.14, long after: the sign is in the low half either way */
+	ret = (int)rfunc;
+	leg = c->in_claim;
+	c->in_claim = 0;
+	if (ret <= 0) {
+		count(PFNW_S_CLAIMS_FAILED, 1);
+		c->snap.pages = 0;
+		if (want_claims) {
+			find_vma_of(c, c->claim_va);
+			send_claim(c, ret, 0, 2);
+		}
+		return 0;
+	}
+	n = ret;
+	if (bpf_probe_read_kernel(&pfn, sizeof(pfn), (void *)c->claim_pfn_ptr))
+		pfn = ~0ULL;
+	c->claim_pfn = pfn;
+	count(PFNW_S_CLAIMS, 1);
+	count(PFNW_S_CLAIM_PAGES, n);
+	if (leg != 2) {
+		/* No pages[]: the PFNMAP leg, with or without its hook. */
+		if (leg != 3 || n > 1) {
+			bool locked = leg == 3;
+
+			take_snapshot(c, c->claim_va, n);
+			c->snap.locked = locked;
+			c->snap.pfnmap = 1;
+		}
+		find_vma_of(c, c->claim_va);
+		reserved = pfn_reserved(pfn);
+		if (!reserved)
+			rules |= PFNW_RULE_NOT_RESERVED;
+		note_linear(c, pfn);
+	}
+	if (c->snap.locked)
+		count(PFNW_S_CLAIM_LOCKED, n);
+	level = snap_leaf(&c->snap, c->claim_va, &e);
+	if (!leaf_frame(level, e, c->claim_va, &want, &writable)) {
+		if (leg != 2)
+			count(PFNW_S_CLAIM_UNV, n);
+	} else {
+		if (pfn != want)
+			rules |= PFNW_RULE_PFN;
+		if ((c->claim_prot & IOMMU_WRITE) && !writable && leg != 2)
+			rules |= PFNW_RULE_PROT;
+	}
+	if (leg == 2 && c->claim_first_diff)
+		rules = 0; /* said already, of pages[0] */
+	if (rules) {
+		find_vma_of(c, c->claim_va);
+		save_stack(ctx, c);
+		claim_differs(c, c->claim_va, pfn, rules);
+		if (leg == 2) /* pages[0] was right, *pfn is not: one page, one verdict */
+			count(vmemmap ? PFNW_S_CLAIM_MATCH : PFNW_S_CLAIM_UNV, -1ULL);
+	}
+	if (leg != 2 && level) {
+		/* one frame, or the rest of one leaf: the first speaks for all */
+		if (!rules)
+			count(PFNW_S_CLAIM_MATCH, n);
+		else if (n > 1)
+			count(PFNW_S_CLAIM_UNV, n - 1);
+	}
+	if (want_claims) {
+		find_vma_of(c, c->claim_va);
+		send_claim(c, ret, pfn, reserved);
+	}
+	return 0;
+}

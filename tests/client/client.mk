@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+# The VFIO test client and the storm. Included by the top Makefile; alone:
+#   make -f tests/client/client.mk BUILD=build client
+
+BUILD ?= build
+CC ?= cc
+
+CLIENT_DIR := $(dir $(lastword $(MAKEFILE_LIST)))
+CLIENT_OBJ := $(BUILD)/tests/client
+CLIENT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -D_GNU_SOURCE -pthread
+
+# Each program has its own main file; the rest is shared.
+CLIENT_PROGRAMS := dmaclient storm
+CLIENT_MAINS := dmaclient.c $(notdir $(wildcard $(CLIENT_DIR)storm*.c))
+CLIENT_SHARED := $(filter-out $(CLIENT_MAINS),$(notdir $(wildcard $(CLIENT_DIR)*.c)))
+CLIENT_STORM := $(filter storm%.c,$(CLIENT_MAINS))
+
+.PHONY: client
+client: $(CLIENT_PROGRAMS:%=$(BUILD)/tests/%)
+
+$(BUILD)/tests/dmaclient: $(addprefix $(CLIENT_OBJ)/,dmaclient.o $(CLIENT_SHARED:.c=.o))
+	$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
+
+$(BUILD)/tests/storm: $(addprefix $(CLIENT_OBJ)/,$(CLIENT_STORM:.c=.o) \
+		account.o iova.o vfio.o)
+	$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
+
+$(CLIENT_OBJ)/%.o: $(CLIENT_DIR)%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CLIENT_CFLAGS) -MMD -MP -c -o $@ $<
+
+-include $(wildcard $(CLIENT_OBJ)/*.d)

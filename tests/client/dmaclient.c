@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+/* dmaclient: maps memory for DMA and accounts for it. See --help. */
+#include "account.h"
+#include "options.h"
+#include "run.h"
+#include "sysfs.h"
+#include "vfio.h"
+#include "witness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/vfio.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct client {
+	struct options opt;
+	struct vfio vfio;
+	struct layout_env env;
+	struct run run;
+	struct witness witness;
+	int edu_device;
+};
+
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal)
+{
+	(void)signal;
+	stopped = 1;
+}
+
+static void nap(double seconds)
+{
+	struct timespec left = {
+		.tv_sec = (time_t)seconds,
+		.tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9),
+	};
+
+	/* A SIGTERM ends the nap early; everything is still unmapped. */
+	while (!stopped && nanosleep(&left, &left) && errno == EINTR)
+		;
+}
+
+static void raise_memlock(void)
+{
+	const struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	/* Without the right to: VFIO says so when it is not enough. */
+	setrlimit(RLIMIT_MEMLOCK, &all);
+}
+
+static int mark_ready(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	if (fd < 0) {
+		account_error(errno, "create %s", path);
+		return -1;
+	}
+	close(fd);
+	return 0;
+}
+
+static int open_bar_owner(struct client *client)
+{
+	struct bar_source *bar = &client->env.bar;
+	const char *bdf = client->opt.bar_bdf;
+	int group, err;
+
+	err = pci_bind_vfio(bdf);
+	if (err) {
+		account_error(-err, "give %s to vfio-pci", bdf);
+		return err;
+	}
+	group = pci_group(bdf);
+	if (group < 0) {
+		account_error(-group, "find the group of %s", bdf);
+		return group;
+	}
+	err = vfio_add_group(&client->vfio, group);
+	if (err)
+		return err;
+	bar->bdf = bdf;
+	bar->is_memory = true;
+	bar->device = vfio_open_device(&client->vfio, group, bdf);
+	if (bar->device < 0)
+		return bar->device;
+	/* Its memory only answers when the device is told to decode. */
+	return vfio_enable_bus_master(bar->device);
+}
+
+static int open_devices(struct client *client)
+{
+	struct options *opt = &client->opt;
+	bool bar = false;
+	int err = vfio_open(&client->vfio, opt->group);
+
+	if (err)
+		return err;
+	for (int i = 0; i < opt->nlayouts; i++)
+		bar = bar || layout_needs_bar(opt->layouts[i]);
+
+	client->edu_device = -1;
+	if (opt->dma_verify || (bar && !opt->bar_bdf)) {
+		client->edu_device = vfio_open_device(&client->vfio, opt->group,
+						      opt->bdf);
+		if (client->edu_device < 0)
+			return client->edu_device;
+	}
+	client->env.bar = (struct bar_source){
+		.bdf = opt->bdf,
+		.device = client->edu_device,
+		.index = opt->bar_index,
+	};
+	/* Before anything is mapped, so that it is mapped for both at once. */
+	if (bar && opt->bar_bdf)
+		return open_bar_owner(client);
+	return bar ? vfio_enable_bus_master(client->edu_device) : 0;
+}
+
+static void run_cycles(struct client *client)
+{
+	const struct options *opt = &client->opt;
+	struct run *run = &client->run;
+	/* Every cycle uses the same IOVAs. */
+	uint64_t start = run->space.next;
+
+	for (unsigned int cycle = 0; cycle < opt->repeat && !stopped; cycle++) {
+		run->space.next = start;
+		run_map(run);
+		run_disturb(run);
+		if (opt->dma_verify)
+			witness_verify(&client->witness, run->mappings,
+				       run->count);
+		if (opt->ready_file && mark_ready(opt->ready_file))
+			return;
+		nap(opt->hold);
+		run_unmap(run);
+	}
+}
+
+static int exit_code(const struct client *client)
+{
+	if (account_errors())
+		return EXIT_ERROR;
+	if (client->witness.disagree)
+		return EXIT_DISAGREE;
+	return account_unavailables() ? EXIT_UNAVAILABLE : 0;
+}
+
+/* Everything that touches memory: in the child, if there is one. */
+static int work(struct client *client)
+{
+	const struct options *opt = &client->opt;
+	struct run *run = &client->run;
+	bool verify = opt->dma_verify;
+
+	run->env = &client->env;
+	run->vfio = &client->vfio;
+	run->space = (struct iova_space){
+		.vfio = &client->vfio,
+		.next = opt->iova,
+		/* The edu device has 32 address lines. */
+		.limit = verify ? UINT32_MAX : UINT64_MAX,
+	};
+	if (verify && witness_open(&client->witness, &client->env,
+				   &client->vfio, &run->space,
+				   client->edu_device))
+		return EXIT_ERROR;
+	if (verify) {
+		run->maps++;
+		run->pages++;
+	}
+	if (!run_prepare(run))
+		run_cycles(client);
+	if (verify) {
+		witness_tell_total(&client->witness);
+		witness_close(&client->witness, &client->vfio);
+		if (!client->witness.bounce.mapped) {
+			run->unmaps++;
+			run->unmapped_pages++;
+		}
+	}
+	run_tell_total(run, opt->repeat);
+	run_finish(run);
+	return exit_code(client);
+}
+
+static int work_in_child(struct client *client)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child < 0) {
+		account_error(errno, "fork");
+		return EXIT_ERROR;
+	}
+	if (!child)
+		_exit(work(client));
+	while (waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return EXIT_ERROR;
+	/* The container lives on without the memory that it maps. */
+	nap(client->opt.linger);
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	account_error(0, "the child died of signal %d", WTERMSIG(status));
+	return EXIT_ERROR;
+}
+
+int main(int argc, char **argv)
+{
+	static struct client client;
+	const struct sigaction on_term = { .sa_handler = stop };
+	int err, code;
+
+	options_parse(&client.opt, argc, argv);
+	err = account_open(client.opt.account);
+	if (err) {
+		fprintf(stderr, "dmaclient: %s: %s\n", client.opt.account,
+			strerror(-err));
+		return EXIT_ERROR;
+	}
+	sigaction(SIGTERM, &on_term, NULL);
+	raise_memlock();
+	client.env.opt = &client.opt;
+	rng_seed(&client.env.rng, client.opt.seed);
+
+	if (open_devices(&client))
+		code = EXIT_ERROR;
+	else
+		code = client.opt.fork ? work_in_child(&client) : work(&client);
+	if (client.vfio.container > 0)
+		vfio_close(&client.vfio);
+	return code;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* One VFIO_IOMMU_MAP_DMA call: what was asked, what came of it. */
+#ifndef CLIENT_MAPPING_H
+#define CLIENT_MAPPING_H
+
+#include "layout.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct mapping {
+	struct buffer buffer;
+	uint64_t iova;
+	bool mapped;
+	/* Negative errno of the last call, or 0. */
+	int map_err;
+	int unmap_err;
+	pid_t map_tid;
+	pid_t unmap_tid;
+	uint64_t unmapped_bytes;
+};
+
+struct vfio;
+
+/* Make the calls, note their outcome; they account for nothing. */
+void mapping_map(struct vfio *vfio, struct mapping *mapping);
+void mapping_unmap(struct vfio *vfio, struct mapping *mapping);
+
+/* Write the records; these account for errors, too. */
+void mapping_tell_map(struct layout_env *env, const struct mapping *mapping);
+void mapping_tell_unmap(struct layout_env *env, const struct mapping *mapping);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the command line asks for. */
+#ifndef CLIENT_OPTIONS_H
+#define CLIENT_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct layout;
+
+#define MAX_LAYOUTS 32
+
+enum exit_code {
+	EXIT_ERROR = 1,
+	EXIT_USAGE = 2,
+	EXIT_DISAGREE = 6,
+	EXIT_UNAVAILABLE = 77,
+};
+
+enum unmap_order {
+	UNMAP_NONE,
+	UNMAP_FIFO,
+	UNMAP_LIFO,
+	UNMAP_RANDOM,
+	UNMAP_ALL,
+};
+
+enum disturbance {
+	DISTURB_NONE,
+	DISTURB_DROP,
+	DISTURB_SHUFFLE,
+	DISTURB_DONTNEED,
+	DISTURB_MUNMAP,
+};
+
+enum access {
+	ACCESS_LAYOUT,	/* whatever the layout says */
+	ACCESS_READ,
+	ACCESS_WRITE,
+	ACCESS_BOTH,
+};
+
+struct options {
+	/* The device. */
+	int group;
+	const char *bdf;
+	const char *bar_bdf;
+	unsigned int bar_index;
+
+	/* What to map. */
+	const struct layout *layouts[MAX_LAYOUTS];
+	int nlayouts;
+	size_t pages;
+	size_t maps;
+	size_t offset;
+	const char *file;
+	bool touch;
+	enum access prot;
+	enum access flags;
+	bool pgoff_zero;
+
+	/* How, and for how long. */
+	unsigned int threads;
+	unsigned int repeat;
+	enum unmap_order unmap;
+	uint64_t iova;
+	uint64_t seed;
+	double hold;
+	double linger;
+	const char *ready_file;
+	bool fork;
+	enum disturbance disturb;
+	size_t disturb_stride;
+
+	/* What to tell. */
+	const char *account;
+	bool brief;
+	bool list_pages;
+
+	/* The device's own view. */
+	bool dma_verify;
+	bool dma_read;
+	bool dma_write;
+	size_t dma_stride;
+	size_t dma_max;
+};
+
+/* Exits by itself on --help and on a usage error. */
+void options_parse(struct options *opt, int argc, char **argv);
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The mappings of one run, and what happens to all of them. */
+#ifndef CLIENT_RUN_H
+#define CLIENT_RUN_H
+
+#include "iova.h"
+#include "mapping.h"
+
+struct run {
+	struct layout_env *env;
+	struct vfio *vfio;
+	struct iova_space space;
+	struct mapping *mappings;
+	size_t count;
+
+	/* Over all cycles; a page that is mapped twice counts twice. */
+	uint64_t maps;
+	uint64_t pages;
+	uint64_t unmaps;
+	uint64_t unmapped_pages;
+};
+
+/* Buffers for all layouts and maps. 0 or a negative errno. */
+int run_prepare(struct run *run);
+/* Threads take the mappings in turns. */
+void run_map(struct run *run);
+void run_unmap(struct run *run);
+void run_disturb(struct run *run);
+void run_tell_total(const struct run *run, unsigned int cycles);
+void run_finish(struct run *run);
+
+#endif

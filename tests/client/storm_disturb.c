@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Every way in which user space can change its page tables. */
+#include "storm.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25	/* since 6.1 */
+#endif
+
+struct part {
+	uint8_t *va;
+	size_t bytes;
+	/* Where this part lies in the memfd, should it be mapped there. */
+	off_t offset;
+};
+
+static __thread sigjmp_buf fault_exit;
+static __thread volatile sig_atomic_t fault_expected;
+
+static void on_fault(int signal)
+{
+	if (fault_expected)
+		siglongjmp(fault_exit, 1);
+	_exit(128 + signal);
+}
+
+void storm_catch_faults(void)
+{
+	const struct sigaction action = {
+		.sa_handler = on_fault,
+		.sa_flags = SA_NODEFER,
+	};
+
+	sigaction(SIGSEGV, &action, NULL);
+	sigaction(SIGBUS, &action, NULL);
+}
+
+static void write_pages(struct storm *storm, const struct part *part)
+{
+	/* Kept across the jump. */
+	volatile size_t at = 0;
+
+	for (; at < part->bytes; at += PG_SIZE) {
+		if (sigsetjmp(fault_exit, 0)) {
+			fault_expected = 0;
+			storm_count(&storm->counts.faults, 1);
+			continue;
+		}
+		fault_expected = 1;
+		*(volatile uint64_t *)(part->va + at) += 1;
+		fault_expected = 0;
+	}
+}
+
+static struct part some_part(struct storm *storm, struct rng *rng)
+{
+	size_t pages = storm->opt.area_pages;
+	size_t area = rng_below(rng, storm->opt.areas);
+	size_t first = rng_below(rng, pages);
+	size_t most = pages - first < 64 ? pages - first : 64;
+	size_t count = 1 + rng_below(rng, most);
+	struct part part = {
+		.va = storm_area(storm, area) + first * PG_SIZE,
+		.bytes = count * PG_SIZE,
+		.offset = (off_t)((area * pages + first) * PG_SIZE),
+	};
+
+	return part;
+}
+
+static struct part whole_area(struct storm *storm, struct rng *rng)
+{
+	struct part part = {
+		.va = storm_area(storm, rng_below(rng, storm->opt.areas)),
+		.bytes = storm->opt.area_pages * PG_SIZE,
+	};
+
+	return part;
+}
+
+static void map_anon(const struct part *part, int prot)
+{
+	mmap(part->va, part->bytes, prot,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+}
+
+static void do_write(struct storm *storm, struct rng *rng)
+{
+	struct part part = some_part(storm, rng);
+
+	write_pages(storm, &part);
+}
+
+static void do_remap(struct storm *storm, struct rng *rng)
+{
+	struct part part = some_part(storm, rng);
+
+	map_anon(&part, PROT_READ | PROT_WRITE);
+	write_pages(storm, &part);
+}
+
+/*
+ * A hole, soon filled again. PROT_NONE stands in for a while, so that no other
+ * mmap of this process can land there.
+ */
+static void do_munmap(struct storm *storm, struct rng *rng)
+{
+	struct part part = some_part(storm, rng);
+
+	munmap(part.va, part.bytes);
+	map_anon(&part, PROT_NONE);
+	usleep(rng_below(rng, 200));
+	map_anon(&part, PROT_READ | PROT_WRITE);
+}
+
+static void do_mremap(struct storm *storm, struct rng *rng)
+{
+	struct part from = some_part(storm, rng), to = some_part(storm, rng);
+
+	if (to.bytes < from.bytes)
+		from.bytes = to.bytes;
+	/* Overlaps and holes make it fail: as good an outcome as any. */
+	mremap(from.va, from.bytes, from.bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
+	       to.va);
+	map_anon(&from, PROT_READ | PROT_WRITE);
+}
+
+static void do_mprotect(struct storm *storm, struct rng *rng)
+{
+	static const int prots[] = {
+		PROT_READ, PROT_NONE, PROT_READ | PROT_WRITE,
+		PROT_READ | PROT_WRITE,
+	};
+	struct part part = some_part(storm, rng);
+
+	mprotect(part.va, part.bytes, prots[rng_below(rng, ARRAY_LEN(prots))]);
+}
+
+static void do_dontneed(struct storm *storm, struct rng *rng)
+{
+	struct part part = some_part(storm, rng);
+
+	madvise(part.va, part.bytes, MADV_DONTNEED);
+}
+
+static void do_collapse(struct storm *storm, struct rng *rng)
+{
+	struct part part = whole_area(storm, rng);
+
+	map_anon(&part, PROT_READ | PROT_WRITE);
+	write_pages(storm, &part);
+	madvise(part.va, part.bytes, MADV_HUGEPAGE);
+	madvise(part.va, part.bytes, MADV_COLLAPSE);
+}
+
+static void do_shared(struct storm *storm, struct rng *rng)
+{
+	struct part part = some_part(storm, rng);
+
+	mmap(part.va, part.bytes, PROT_READ | PROT_WRITE,
+	     MAP_SHARED | MAP_FIXED, storm->memfd, part.offset);
+	write_pages(storm, &part);
+}
+
+static void do_punch(struct storm *storm, struct rng *rng)
+{
+	struct part part = some_part(storm, rng);
+
+	fallocate(storm->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		  part.offset, (off_t)part.bytes);
+}
+
+/* The child's writes copy pages, or, where they were pinned, find copies. */
+static void do_fork(struct storm *storm, struct rng *rng)
+{
+	struct part part = some_part(storm, rng);
+	pid_t child = fork();
+
+	if (!child) {
+		write_pages(storm, &part);
+		_exit(0);
+	}
+	if (child < 0)
+		return;
+	write_pages(storm, &part);
+	waitpid(child, NULL, 0);
+}
+
+static struct {
+	const char *name;
+	void (*make)(struct storm *storm, struct rng *rng);
+	unsigned int weight;
+	uint64_t count;
+} changes[] = {
+	{ "write", do_write, 8, 0 },	   { "remap", do_remap, 4, 0 },
+	{ "munmap", do_munmap, 4, 0 },	   { "mremap", do_mremap, 4, 0 },
+	{ "mprotect", do_mprotect, 6, 0 }, { "dontneed", do_dontneed, 6, 0 },
+	{ "collapse", do_collapse, 1, 0 }, { "shared", do_shared, 2, 0 },
+	{ "punch", do_punch, 2, 0 },	   { "fork", do_fork, 1, 0 },
+};
+
+void storm_disturb(struct storm *storm, struct rng *rng)
+{
+	unsigned int all = 0, pick;
+
+	for (size_t i = 0; i < ARRAY_LEN(changes); i++)
+		all += changes[i].weight;
+	pick = rng_below(rng, all);
+	for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+		if (pick < changes[i].weight) {
+			changes[i].make(storm, rng);
+			storm_count(&changes[i].count, 1);
+			return;
+		}
+		pick -= changes[i].weight;
+	}
+}
+
+void storm_disturbances(char *text, size_t size)
+{
+	size_t used = 0;
+
+	*text = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(changes) && used < size; i++)
+		used += snprintf(text + used, size - used, ",\"%s\":%llu",
+				 changes[i].name,
+				 (unsigned long long)changes[i].count);
+}

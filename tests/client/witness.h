@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The device as the last witness: what it reads through an IOVA against what
+ * the CPU reads through the VA.
+ */
+#ifndef CLIENT_WITNESS_H
+#define CLIENT_WITNESS_H
+
+#include "edu.h"
+#include "iova.h"
+#include "mapping.h"
+
+struct witness {
+	struct layout_env *env;
+	struct edu edu;
+	/* One page that the device is known to reach, for what it has read. */
+	struct mapping bounce;
+	/* Tags differ from one verification to the next. */
+	uint64_t generation;
+	size_t left;
+	unsigned long pages;
+	unsigned long agree;
+	unsigned long disagree;
+	unsigned long failed;
+};
+
+/* Opens the engine, maps the bounce page and tries it out. */
+int witness_open(struct witness *witness, struct layout_env *env,
+		 struct vfio *vfio, const struct iova_space *space, int device);
+/* Verifies mappings that exist now; keeps count over several calls. */
+void witness_verify(struct witness *witness, struct mapping *mappings,
+		    size_t count);
+void witness_tell_total(const struct witness *witness);
+void witness_close(struct witness *witness, struct vfio *vfio);
+
+#endif

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+/* pfnwatch probe: what this kernel lets us see. */
+#include "calib.h"
+#include "hooks.h"
+#include "pfnwatch.h"
+
+#include <argp.h>
+#include <inttypes.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <bpf/libbpf.h>
+#include <json-c/json.h>
+
+static const char doc[] = "Say for every hook how this kernel lets it be attached, or why not and "
+			  "what that leaves uncovered."
+			  "\vExamples:\n"
+			  "  pfnwatch probe\n"
+			  "  pfnwatch probe --json\n"
+			  "\nExit codes: 0 everything needed is there, 2 usage, 4 this kernel cannot.";
+
+static const struct argp_option options[] = {
+	{ "json", 'j', NULL, 0, "one JSON record per hook, then a conclusion", 0 },
+	{ 0 },
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	switch (key) {
+	case 'j':
+		*(bool *)state->input = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		fail(EXIT_USAGE, "probe: unexpected argument %s", arg);
+		return EINVAL;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+static int quiet(enum libbpf_print_level level, const char *format, va_list ap)
+{
+	(void)level;
+	(void)format;
+	(void)ap;
+	return 0;
+}
+
+static void text(const struct hooks *h, const struct pfnw_calib *c, const struct cpu_format *f)
+{
+	for (size_t i = 0; i < h->n; i++) {
+		const struct hook *k = &h->hook[i];
+
+		if (k->chosen)
+			printf("%-17s %-30s %-16s %s\n", k->slot, k->func, rung_name(k->rung),
+			       k->covers);
+		else if (hooks_slot(h, k->slot))
+			printf("%-17s %-30s %-16s %s\n", k->slot, k->func, "(not needed)",
+			       k->usable ? "a better rung is used" : k->why);
+		else
+			printf("%-17s %-30s %-16s %s; %s\n", k->slot, k->func, "MISSING", k->why,
+			       k->uncovered);
+	}
+	if (f->levels)
+		printf("cpu page tables   %u levels, encryption mask 0x%" PRIx64 "%s\n", f->levels,
+		       (uint64_t)c->sme_me_mask,
+		       c->have & 2 ? "" : "; vmemmap_base unknown: claims beyond the first page of "
+					  "a batch are not compared");
+}
+
+static void json(const struct hooks *h, const struct pfnw_calib *c, const struct cpu_format *f,
+		 int ret)
+{
+	struct json_object *o;
+	struct utsname u;
+
+	for (size_t i = 0; i < h->n; i++) {
+		const struct hook *k = &h->hook[i];
+
+		o = json_object_new_object();
+		json_object_object_add(o, "type", json_object_new_string("hook"));
+		json_object_object_add(o, "v", json_object_new_int(1));
+		json_object_object_add(o, "hook", json_object_new_string(k->slot));
+		json_object_object_add(o, "function", json_object_new_string(k->func));
+		json_object_object_add(o, "rung", json_object_new_string(rung_name(k->rung)));
+		json_object_object_add(o, "usable", json_object_new_boolean(k->usable));
+		json_object_object_add(o, "chosen", json_object_new_boolean(k->chosen));
+		json_object_object_add(o, "required", json_object_new_boolean(k->required));
+		json_object_object_add(o, "covers", json_object_new_string(k->covers));
+		if (!k->usable)
+			json_object_object_add(o, "why", json_object_new_string(k->why));
+		if (!hooks_slot(h, k->slot))
+			json_object_object_add(o, "uncovered", json_object_new_string(k->uncovered));
+		puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+							       JSON_C_TO_STRING_NOSLASHESCAPE));
+		json_object_put(o);
+	}
+	uname(&u);
+	o = json_object_new_object();
+	json_object_object_add(o, "type", json_object_new_string("probe"));
+	json_object_object_add(o, "v", json_object_new_int(1));
+	json_object_object_add(o, "kernel", json_object_new_string(u.release));
+	json_object_object_add(o, "usable", json_object_new_boolean(ret == EXIT_PROVEN));
+	json_object_object_add(o, "page_table_levels", json_object_new_int(f->levels));
+	json_object_object_add(o, "claims_beyond_first_page", json_object_new_boolean(c->have & 2));
+	if (ret)
+		json_object_object_add(o, "message", json_object_new_string(last_error()));
+	json_object_object_add(o, "exit_code", json_object_new_int(ret));
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(o);
+}
+
+int cmd_probe(int argc, char **argv)
+{
+	static const struct argp argp = { options, parse, NULL, doc, NULL, NULL, NULL };
+	struct cpu_format fmt = { 0 };
+	struct pfnw_calib calib = { 0 };
+	bool want_json = false;
+	struct hooks hooks = { 0 };
+	int ret;
+
+	argv[0] = "pfnwatch probe";
+	argp_err_exit_status = EXIT_USAGE;
+	if (argp_parse(&argp, argc, argv, 0, NULL, &want_json))
+		return EXIT_USAGE;
+	libbpf_set_print(quiet);
+	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+	if (geteuid())
+		ret = fail(EXIT_USAGE, "needs root (CAP_SYS_ADMIN, CAP_BPF and CAP_PERFMON): try sudo");
+	else
+		ret = hooks_probe(&hooks, true);
+	if (hooks.n && !(ret == EXIT_USAGE)) {
+		int err = calib_run(&calib, &fmt);
+
+		ret = ret ? ret : err;
+	}
+	if (want_json)
+		json(&hooks, &calib, &fmt, ret);
+	else
+		text(&hooks, &calib, &fmt);
+	hooks_free(&hooks);
+	return ret;
+}

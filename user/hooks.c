@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#include "hooks.h"
+#include "ksyms.h"
+#include "pfnwatch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include <linux/bpf.h>
+
+#define TYPE1 "vfio_iommu_type1"
+
+static const struct hook table[] = {
+	/* claims */
+	{ "container-call", "vfio_iommu_type1_ioctl", TYPE1, RUNG_FTRACE,
+	  { "container_call_in", "container_call_out" }, true,
+	  "which task is inside VFIO_IOMMU_MAP_DMA or UNMAP_DMA",
+	  "nothing can be attributed to a container" },
+	{ "container-open", "vfio_iommu_type1_open", TYPE1, RUNG_FTRACE,
+	  { "container_open", NULL }, false,
+	  "page-table changes are watched before the first mapping",
+	  "a difference in the first call of a process may stay raced" },
+	{ "container-attach", "vfio_iommu_type1_attach_group", TYPE1, RUNG_FTRACE,
+	  { "attach_group_in", "attach_group_out" }, false,
+	  "mappings replayed into the domain of a second group",
+	  "replayed mappings are counted, but not verified" },
+	{ "container-pin", "vfio_iommu_type1_pin_pages", TYPE1, RUNG_FTRACE,
+	  { "pin_pages_in", "pin_pages_out" }, false, "claims for mdev and emulated devices",
+	  "claims for mdev devices are not seen" },
+	{ "claim", "vaddr_get_pfns", TYPE1, RUNG_FTRACE, { "claim_in", "claim_out" }, true,
+	  "the PFN computed for each VA", "claims are not seen" },
+	{ "gup-locked", "pin_user_pages_remote", NULL, RUNG_FTRACE, { "pin_out", NULL }, false,
+	  "page tables read under mmap_lock, pages pinned",
+	  "pages are compared after mmap_lock was dropped: more of them may end raced" },
+	{ "gup-locked", "pin_user_pages_remote", NULL, RUNG_KPROBE, { "pin_out_kret", NULL }, false,
+	  "page tables read under mmap_lock, pages pinned",
+	  "pages are compared after mmap_lock was dropped: more of them may end raced" },
+	{ "pfnmap-locked", "follow_pfnmap_start", NULL, RUNG_FTRACE, { "follow_pfnmap_out", NULL },
+	  false, "PFNMAP leaf read under its page-table lock",
+	  "PFNMAP claims are compared after the lock was dropped" },
+	{ "pfnmap-locked", "follow_pte", NULL, RUNG_FTRACE, { "follow_pte_out", NULL }, false,
+	  "PFNMAP leaf read under its page-table lock",
+	  "PFNMAP claims are compared after the lock was dropped" },
+	/* mappings */
+	{ "map", "iommu_map", NULL, RUNG_FTRACE, { "map_out", NULL }, true,
+	  "every range that the IOMMU is asked to install", "mappings are not seen" },
+	{ "map-count", "map", NULL, RUNG_TRACEPOINT, { "tp_map", NULL }, false,
+	  "iommu:map, the second count of mapped pages",
+	  "a mapping that the first hook missed would not be noticed" },
+	{ "unmap", "__iommu_unmap", NULL, RUNG_FTRACE, { "unmap_core_out", NULL }, false,
+	  "every range that the IOMMU is asked to remove", "unmaps are not shown" },
+	{ "unmap", "iommu_unmap", NULL, RUNG_FTRACE, { "unmap_out", "unmap_fast_out" }, false,
+	  "every range that the IOMMU is asked to remove", "unmaps are not shown" },
+	{ "unmap-count", "unmap", NULL, RUNG_TRACEPOINT, { "tp_unmap", NULL }, false,
+	  "iommu:unmap, the second count of unmapped pages", "unmaps are counted once only" },
+	{ "replay", "iommu_iova_to_phys", NULL, RUNG_FTRACE, { "iova_to_phys_in", NULL }, false,
+	  "tells replayed mappings from the kernel's own test mapping",
+	  "replayed mappings are taken for the kernel's own" },
+	/* page-table changes */
+	{ "zap", "unmap_page_range", NULL, RUNG_FTRACE, { "zap_in", "zap_out" }, false,
+	  "munmap, MADV_DONTNEED, truncation, exit",
+	  "a difference cannot be told from a race: it stays raced" },
+	{ "zap-hugetlb", "__unmap_hugepage_range", NULL, RUNG_FTRACE,
+	  { "zap_hugetlb_in", "zap_hugetlb_out" }, false, "the same, of hugetlb",
+	  "a difference cannot be told from a race: it stays raced" },
+	{ "move", "move_page_tables", NULL, RUNG_FTRACE, { "move_in", "move_out" }, false, "mremap",
+	  "a difference cannot be told from a race: it stays raced" },
+	{ "protect", "change_protection", NULL, RUNG_FTRACE, { "prot_in", "prot_out" }, false,
+	  "mprotect, userfaultfd, NUMA hinting",
+	  "a difference cannot be told from a race: it stays raced" },
+	{ "unmap-one", "try_to_unmap_one", NULL, RUNG_FTRACE, { "unmap_one_in", "unmap_one_out" },
+	  false, "reclaim", "a difference cannot be told from a race: it stays raced" },
+	{ "migrate-one", "try_to_migrate_one", NULL, RUNG_FTRACE,
+	  { "migrate_one_in", "migrate_one_out" }, false, "migration",
+	  "a difference cannot be told from a race: it stays raced" },
+	{ "cow", "do_wp_page", NULL, RUNG_FTRACE, { "cow_in", "cow_out" }, false, "COW",
+	  "a difference cannot be told from a race: it stays raced" },
+	{ "cow-huge", "do_huge_pmd_wp_page", NULL, RUNG_FTRACE, { "cow_huge_in", "cow_huge_out" },
+	  false, "COW of THP", "a difference cannot be told from a race: it stays raced" },
+	{ "hugetlb-fault", "hugetlb_fault", NULL, RUNG_FTRACE,
+	  { "hugetlb_fault_in", "hugetlb_fault_out" }, false, "COW of hugetlb",
+	  "a difference cannot be told from a race: it stays raced" },
+	{ "collapse", "collapse_huge_page", NULL, RUNG_FTRACE, { "collapse_in", "collapse_out" },
+	  false, "THP collapse", "a difference cannot be told from a race: it stays raced" },
+	{ "mm-exit", "exit_mmap", NULL, RUNG_FTRACE, { "mm_gone", NULL }, false,
+	  "the end of a watched mm", "a reused mm may look as if it had changed" },
+	/* scope */
+	{ "fork", "sched_process_fork", NULL, RUNG_TRACEPOINT, { "process_forked", NULL }, true,
+	  "children of a watched process", "children of the command are not watched" },
+	{ "exit", "sched_process_exit", NULL, RUNG_TRACEPOINT, { "thread_exited", NULL }, true,
+	  "frees the context of a thread", "contexts of dead threads pile up" },
+};
+
+static const char *const change_slots[] = {
+	"zap", "zap-hugetlb", "move", "protect", "unmap-one",
+	"migrate-one", "cow", "cow-huge", "hugetlb-fault", "collapse", NULL,
+};
+
+const char *rung_name(enum rung r)
+{
+	switch (r) {
+	case RUNG_FTRACE:
+		return "fentry/fexit";
+	case RUNG_KPROBE:
+		return "kprobe/kretprobe";
+	case RUNG_TRACEPOINT:
+		return "tracepoint";
+	}
+	return "?";
+}
+
+/* One BTF object of the kernel; fd 0 means vmlinux to the bpf() call. */
+struct kbtf {
+	struct btf *btf;
+	int fd;
+};
+
+static void kbtf_close(struct kbtf *k)
+{
+	btf__free(k->btf);
+	if (k->fd > 0)
+		close(k->fd);
+	k->btf = NULL;
+	k->fd = 0;
+}
+
+static int kbtf_module(struct kbtf *k, struct btf *base, const char *name)
+{
+	__u32 id = 0;
+
+	k->btf = NULL;
+	k->fd = 0;
+	while (!bpf_btf_get_next_id(id, &id)) {
+		struct bpf_btf_info info = {};
+		__u32 len = sizeof(info);
+		char buf[64] = "";
+		int fd = bpf_btf_get_fd_by_id(id);
+
+		if (fd < 0)
+			continue;
+		info.name = (__u64)(uintptr_t)buf;
+		info.name_len = sizeof(buf);
+		if (!bpf_obj_get_info_by_fd(fd, &info, &len) && info.kernel_btf &&
+		    !strcmp(buf, name)) {
+			k->btf = btf__load_from_kernel_by_id_split(id, base);
+			if (!libbpf_get_error(k->btf) && k->btf) {
+				k->fd = fd;
+				return 0;
+			}
+			k->btf = NULL;
+		}
+		close(fd);
+	}
+	return -ENOENT;
+}
+
+/*
+ * The trial: load an empty program for this very function. The verifier then
+ * looks for the address and counts the arguments.
+ */
+static int trial_load(const struct hook *h, int type_id, int btf_fd, int n_args, char *log,
+		      size_t log_size)
+{
+	const struct bpf_insn empty[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = 0, .imm = 0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, o, .attach_btf_id = type_id, .log_buf = log,
+		    .log_size = log_size, .log_level = 1);
+	int fd, err = 0;
+
+	o.expected_attach_type = h->rung == RUNG_TRACEPOINT ? BPF_TRACE_RAW_TP : BPF_TRACE_FEXIT;
+	if (btf_fd > 0)
+		o.attach_btf_obj_fd = btf_fd;
+	log[0] = 0;
+	fd = bpf_prog_load(BPF_PROG_TYPE_TRACING, "pfnw_trial", "GPL", empty, 2, &o);
+	if (fd < 0)
+		return -errno;
+	/*
+	 * The number of argument registers that a trampoline can save is only checked
+	 * when it is built: attach for a moment where more than six are needed.
+	 */
+	if (n_args > 6) {
+		int link = bpf_raw_tracepoint_open(NULL, fd);
+
+		err = link < 0 ? -errno : 0;
+		if (link >= 0)
+			close(link);
+		else
+			snprintf(log, log_size, "%d arguments: no trampoline takes so many", n_args);
+	}
+	close(fd);
+	return err;
+}
+
+static void first_line(char *s)
+{
+	char *p = strchr(s, '\n');
+
+	if (p)
+		*p = 0;
+}
+
+static void probe_hook(struct hook *h, struct hooks *hs, struct kbtf *vmlinux, struct kbtf *type1)
+{
+	char log[4096], name[128];
+	const struct btf_type *t;
+	const char *clone;
+	struct kbtf *k = vmlinux;
+	int id, err, n_args = 0;
+
+	if (h->rung == RUNG_KPROBE) {
+		if (ksyms_has(hs->ksyms, NULL, h->func))
+			h->usable = true;
+		else
+			snprintf(h->why, sizeof(h->why), "no symbol %s", h->func);
+		return;
+	}
+	snprintf(name, sizeof(name), "%s%s", h->rung == RUNG_TRACEPOINT ? "btf_trace_" : "",
+		 h->func);
+	id = btf__find_by_name_kind(k->btf, name,
+				    h->rung == RUNG_TRACEPOINT ? BTF_KIND_TYPEDEF : BTF_KIND_FUNC);
+	if (id < 0 && h->module) {
+		k = type1;
+		if (!k->btf) {
+			snprintf(h->why, sizeof(h->why),
+				 "module %s is not loaded, or has no BTF (modprobe %s)", h->module,
+				 h->module);
+			return;
+		}
+		id = btf__find_by_name_kind(k->btf, name, BTF_KIND_FUNC);
+	}
+	if (id < 0) {
+		snprintf(h->why, sizeof(h->why), "no function %s in BTF", h->func);
+		return;
+	}
+	if (h->rung == RUNG_FTRACE && !ksyms_has(hs->ksyms, NULL, h->func)) {
+		clone = ksyms_clone(hs->ksyms, h->func);
+		snprintf(h->why, sizeof(h->why), clone ? "only the compiler's clone %s" : "no symbol %s",
+			 clone ? clone : h->func);
+		return;
+	}
+	if (h->rung == RUNG_FTRACE) {
+		t = btf__type_by_id(k->btf, id);
+		n_args = btf_vlen(btf__type_by_id(k->btf, t->type));
+	}
+	err = trial_load(h, id, k->fd, n_args, log, sizeof(log));
+	if (err) {
+		first_line(log);
+		snprintf(h->why, sizeof(h->why), "refused: %.120s",
+			 log[0] ? log : strerror(-err));
+		return;
+	}
+	h->usable = true;
+	if (!strcmp(h->slot, "claim")) {
+		t = btf__type_by_id(k->btf, btf__type_by_id(k->btf, id)->type);
+		if (btf_vlen(t) == 6) {
+			int arg = btf__resolve_type(k->btf, btf_params(t)[5].type);
+
+			t = arg > 0 ? btf__type_by_id(k->btf, arg) : NULL;
+			t = t && btf_is_ptr(t) ? btf__type_by_id(k->btf, t->type) : NULL;
+			hs->claim_has_batch =
+				t && btf_is_struct(t) &&
+				!strcmp(btf__name_by_offset(k->btf, t->name_off), "vfio_batch");
+		} else {
+			h->usable = false;
+			snprintf(h->why, sizeof(h->why), "%s has %d arguments, 6 are known",
+				 h->func, btf_vlen(t));
+		}
+	}
+}
+
+const struct hook *hooks_slot(const struct hooks *h, const char *slot)
+{
+	for (size_t i = 0; i < h->n; i++)
+		if (h->hook[i].chosen && !strcmp(h->hook[i].slot, slot))
+			return &h->hook[i];
+	return NULL;
+}
+
+static int explain_empty_slot(const struct hooks *h)
+{
+	for (size_t i = 0; i < h->n; i++) {
+		const struct hook *k = &h->hook[i];
+
+		if (!k->required || hooks_slot(h, k->slot))
+			continue;
+		return fail(EXIT_KERNEL, "this kernel cannot: hook %s (%s): %s; without it %s",
+			    k->slot, k->func, k->why, k->uncovered);
+	}
+	return EXIT_PROVEN;
+}
+
+int hooks_probe(struct hooks *h, bool must)
+{
+	struct kbtf vmlinux = {}, type1 = {};
+	int ret = EXIT_PROVEN;
+
+	memset(h, 0, sizeof(*h));
+	h->n = sizeof(table) / sizeof(table[0]);
+	h->hook = calloc(h->n, sizeof(*h->hook));
+	memcpy(h->hook, table, sizeof(table));
+	h->ksyms = ksyms_load();
+	if (!h->ksyms)
+		return fail(EXIT_KERNEL, "this kernel cannot: /proc/kallsyms: %s "
+				    "(CONFIG_KALLSYMS is needed)", strerror(errno));
+	if (ksyms_hidden(h->ksyms))
+		return fail(EXIT_KERNEL, "this kernel hides its symbols: "
+				    "run as root and set sysctl kernel.kptr_restrict=1");
+	vmlinux.btf = btf__load_vmlinux_btf();
+	if (libbpf_get_error(vmlinux.btf)) {
+		vmlinux.btf = NULL;
+		return fail(EXIT_KERNEL, "this kernel cannot: no BTF in /sys/kernel/btf/vmlinux "
+				    "(a kernel with CONFIG_DEBUG_INFO_BTF=y is needed)");
+	}
+	kbtf_module(&type1, vmlinux.btf, TYPE1);
+	for (size_t i = 0; i < h->n; i++) {
+		struct hook *k = &h->hook[i];
+
+		probe_hook(k, h, &vmlinux, &type1);
+		if (k->usable && !hooks_slot(h, k->slot))
+			k->chosen = true;
+	}
+	h->changes_seen = true;
+	for (int i = 0; change_slots[i]; i++)
+		if (!hooks_slot(h, change_slots[i]))
+			h->changes_seen = false;
+	if (must)
+		ret = explain_empty_slot(h);
+	kbtf_close(&type1);
+	kbtf_close(&vmlinux);
+	return ret;
+}
+
+void hooks_free(struct hooks *h)
+{
+	free(h->hook);
+	ksyms_free(h->ksyms);
+	memset(h, 0, sizeof(*h));
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * The hook registry: which kernel function each program hangs on, by which rung,
+ * and what is left uncovered where it cannot. Everything is probed (BTF, symbol,
+ * trial load); no version is ever looked at.
+ */
+#ifndef PFNW_HOOKS_H
+#define PFNW_HOOKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct ksyms;
+struct pfnwatch_bpf;
+
+enum rung { RUNG_FTRACE, /* fentry/fexit */ RUNG_KPROBE, RUNG_TRACEPOINT };
+
+const char *rung_name(enum rung r);
+
+struct hook {
+	const char *slot; /* the job; the first usable hook of a slot gets it */
+	const char *func; /* kernel function or tracepoint */
+	const char *module; /* NULL: vmlinux; builtin is tried too */
+	enum rung rung;
+	const char *progs[2]; /* programs of the skeleton */
+	bool required; /* without the slot nothing can be proven */
+	const char *covers;
+	const char *uncovered; /* what its absence means */
+	/* results of hooks_probe() */
+	bool usable, chosen;
+	char why[160]; /* why not usable */
+};
+
+struct hooks {
+	struct hook *hook;
+	size_t n;
+	bool claim_has_batch; /* vaddr_get_pfns() takes a struct vfio_batch * */
+	bool changes_seen; /* every function that can clear an entry is hooked */
+	struct ksyms *ksyms;
+};
+
+/*
+ * Probe all hooks of this kernel. Returns EXIT_PROVEN, or EXIT_KERNEL after an
+ * error line when BTF or symbols are missing altogether or a required slot is empty
+ * and @must.
+ */
+int hooks_probe(struct hooks *h, bool must);
+void hooks_free(struct hooks *h);
+
+/* The slot's chosen hook, or NULL. */
+const struct hook *hooks_slot(const struct hooks *h, const char *slot);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* Which plain names have a symbol: /proc/kallsyms, read once. */
+#ifndef PFNW_KSYMS_H
+#define PFNW_KSYMS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ksyms;
+
+/* NULL with errno when /proc/kallsyms cannot be read. */
+struct ksyms *ksyms_load(void);
+void ksyms_free(struct ksyms *k);
+
+/* Is there a function of exactly this name, in @module (NULL: anywhere)? */
+bool ksyms_has(const struct ksyms *k, const char *module, const char *name);
+
+/* The first "name.suffix" that a compiler made of @name, or NULL. */
+const char *ksyms_clone(const struct ksyms *k, const char *name);
+
+/* All addresses read as zero: kptr_restrict hides them. */
+bool ksyms_hidden(const struct ksyms *k);
+
+/* Name and offset in bytes of the function that holds @addr; NULL if unknown. */
+const char *ksyms_at(const struct ksyms *k, uint64_t addr, uint64_t *offset);
+
+#endif

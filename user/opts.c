@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#include "opts.h"
+#include "judge.h"
+#include "pfnwatch.h"
+#include "session.h"
+#include "sink.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+	OPT_PID = 'p',
+	OPT_COMM = 'c',
+	OPT_GROUP = 'g',
+	OPT_DEVICE = 'd',
+	OPT_QUIET = 'q',
+	OPT_ONLY = 256,
+	OPT_CLAIMS,
+	OPT_MAPS,
+	OPT_DURATION,
+	OPT_READY,
+	OPT_RING,
+	OPT_CONTEXTS,
+};
+
+static const struct argp_option watch_options[] = {
+	{ NULL, 0, NULL, 0, "Which processes and devices:", 1 },
+	{ "pid", OPT_PID, "PID", 0, "only this process; may be repeated", 1 },
+	{ "comm", OPT_COMM, "NAME", 0, "only tasks of this name (15 characters at most)", 1 },
+	{ "group", OPT_GROUP, "N", 0, "only containers with this IOMMU group", 1 },
+	{ "device", OPT_DEVICE, "BDF", 0, "the group of this PCI device, such as 0000:00:04.0", 1 },
+	{ NULL, 0, NULL, 0, "What to show:", 2 },
+	{ "maps", OPT_MAPS, NULL, 0, "every iommu_map() and unmap, with the walk beside it", 2 },
+	{ "claims", OPT_CLAIMS, NULL, 0, "every vaddr_get_pfns(), with the walk beside it", 2 },
+	{ "only", OPT_ONLY, "LIST", 0,
+	  "only these verdicts: match,mismatch,stale,raced,unverified", 2 },
+	{ "quiet", OPT_QUIET, NULL, 0, "only the conclusion", 2 },
+	{ NULL, 0, NULL, 0, "Limits:", 3 },
+	{ "duration", OPT_DURATION, "SECONDS", 0, "stop after so long", 3 },
+	{ "ready-file", OPT_READY, "FILE", 0, "create FILE when everything is attached", 3 },
+	{ "ring-size", OPT_RING, "BYTES", 0,
+	  "ring buffer, a power of two from 4096 (default 4M)", 3 },
+	{ "contexts", OPT_CONTEXTS, "N", 0,
+	  "threads that can be inside container calls (default 256)", 3 },
+	{ 0 },
+};
+
+uint64_t parse_bytes(const char *s)
+{
+	char *end;
+	uint64_t v;
+
+	if (!isdigit((unsigned char)*s))
+		return 0;
+	errno = 0;
+	v = strtoull(s, &end, 10);
+	if (errno)
+		return 0;
+	switch (toupper((unsigned char)*end)) {
+	case 'G':
+		v <<= 10;
+		/* fall through */
+	case 'M':
+		v <<= 10;
+		/* fall through */
+	case 'K':
+		v <<= 10;
+		end++;
+		break;
+	}
+	return *end ? 0 : v;
+}
+
+static long whole(const char *s, long min, long max)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(s, &end, 10);
+	return errno || end == s || *end || v < min || v > max ? -1 : v;
+}
+
+static int parse_only(struct options *o, const char *list)
+{
+	char copy[128], *save, *w;
+	int v;
+
+	snprintf(copy, sizeof(copy), "%s", list);
+	for (w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+		for (v = 0; v < VERDICTS && strcmp(w, verdict_name(v)); v++)
+			;
+		if (v == VERDICTS)
+			return fail(EXIT_USAGE, "--only %s: no such verdict; they are match, mismatch, "
+					    "stale, raced, unverified", w);
+		o->only |= 1u << v;
+	}
+	return 0;
+}
+
+static error_t parse_watch(int key, char *arg, struct argp_state *state)
+{
+	struct options *o = state->input;
+	uint64_t bytes;
+	char *end;
+	long v;
+
+	switch (key) {
+	case OPT_PID:
+		v = whole(arg, 1, 4194304);
+		if (v < 0)
+			o->error = fail(EXIT_USAGE, "--pid %s: a process id is wanted", arg);
+		else if (o->n_pids == MAX_PIDS)
+			o->error = fail(EXIT_USAGE, "--pid: at most %d processes", MAX_PIDS);
+		else
+			o->pid[o->n_pids++] = v;
+		break;
+	case OPT_COMM:
+		if (!*arg || strlen(arg) > 15)
+			o->error = fail(EXIT_USAGE, "--comm %s: 1 to 15 characters, as in /proc/PID/comm",
+					arg);
+		o->comm = arg;
+		break;
+	case OPT_GROUP:
+		o->group = whole(arg, 0, 1 << 24);
+		if (o->group < 0)
+			o->error = fail(EXIT_USAGE, "--group %s: a group number is wanted, see "
+					    "/sys/kernel/iommu_groups", arg);
+		break;
+	case OPT_DEVICE:
+		o->device = arg;
+		break;
+	case OPT_ONLY:
+		o->error = parse_only(o, arg);
+		break;
+	case OPT_CLAIMS:
+		o->claims = true;
+		break;
+	case OPT_MAPS:
+		o->maps = true;
+		break;
+	case OPT_QUIET:
+		o->quiet = true;
+		break;
+	case OPT_DURATION:
+		o->duration_s = strtod(arg, &end);
+		if (end == arg || *end || !(o->duration_s > 0) || !isfinite(o->duration_s))
+			o->error = fail(EXIT_USAGE, "--duration %s: seconds are wanted, more than 0",
+					arg);
+		break;
+	case OPT_READY:
+		o->ready_file = arg;
+		break;
+	case OPT_RING:
+		bytes = parse_bytes(arg);
+		if (bytes < RING_BYTES_MIN || bytes > 1U << 30 || (bytes & (bytes - 1)))
+			o->error = fail(EXIT_USAGE, "--ring-size %s: a power of two from 4096 to 1G is "
+					    "wanted, such as 64K or 4M", arg);
+		o->ring_bytes = bytes;
+		break;
+	case OPT_CONTEXTS:
+		v = whole(arg, 1, 65536);
+		if (v < 0)
+			o->error = fail(EXIT_USAGE, "--contexts %s: 1 to 65536", arg);
+		o->contexts = v;
+		break;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+	return o->error ? EINVAL : 0;
+}
+
+const struct argp watch_argp = { watch_options, parse_watch, NULL, NULL, NULL, NULL, NULL };
+
+void options_init(struct options *o)
+{
+	memset(o, 0, sizeof(*o));
+	o->group = PFNW_NO_GROUP;
+	o->ring_bytes = RING_BYTES_DEFAULT;
+	o->contexts = CONTEXTS_DEFAULT;
+}
+
+int options_check(struct options *o)
+{
+	char path[64];
+	int g;
+
+	for (size_t i = 0; i < o->n_pids; i++)
+		if (kill(o->pid[i], 0) && errno == ESRCH)
+			return fail(EXIT_USAGE, "--pid %d: no such process", o->pid[i]);
+	if (o->device) {
+		g = device_group(o->device);
+		if (g < 0)
+			return fail(EXIT_USAGE, "--device %s: no such PCI device in an IOMMU group; "
+					    "lspci -D lists them", o->device);
+		if (o->group != PFNW_NO_GROUP && o->group != g)
+			return fail(EXIT_USAGE, "--device %s is in group %d, not %d", o->device, g,
+				    o->group);
+		o->group = g;
+	}
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d", o->group);
+	if (o->group != PFNW_NO_GROUP && access(path, F_OK))
+		return fail(EXIT_USAGE, "--group %d: no such IOMMU group in /sys/kernel/iommu_groups",
+			    o->group);
+	return EXIT_PROVEN;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* The options that trace and check share. */
+#ifndef PFNW_OPTS_H
+#define PFNW_OPTS_H
+
+#include <argp.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define MAX_PIDS 64
+
+struct options {
+	bool maps, claims, quiet;
+	pid_t pid[MAX_PIDS];
+	size_t n_pids;
+	const char *comm;
+	int group;
+	const char *device;
+	uint32_t only; /* bit per enum verdict */
+	bool json;
+	const char *json_file; /* NULL or "-": standard output */
+	double duration_s; /* 0: until the end */
+	const char *ready_file;
+	uint32_t ring_bytes, contexts;
+	bool allow_empty;
+	int error; /* an exit code, after its error line was printed */
+};
+
+extern const struct argp watch_argp; /* a child: filters, output, limits */
+
+void options_init(struct options *o);
+
+/* After parsing: does what was named exist? EXIT_PROVEN, or after an error line. */
+int options_check(struct options *o);
+
+/* "4096", "64K", "4M" in bytes; 0 when it is no such thing. */
+uint64_t parse_bytes(const char *s);
+
+#endif

@@ -1,0 +1,436 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+/*
+ * JSON lines, described in docs/json.md; "v" changes when a member changes its
+ * meaning or goes. Addresses and PFNs are strings "0x...", for JSON numbers are
+ * doubles to most readers.
+ */
+#include "ksyms.h"
+#include "pfnwatch.h"
+#include "sink.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include <json-c/json.h>
+
+#define JSON_VERSION 1
+
+static void num(struct json_object *o, const char *key, uint64_t v)
+{
+	json_object_object_add(o, key, json_object_new_uint64(v));
+}
+
+static void hex(struct json_object *o, const char *key, uint64_t v)
+{
+	char buf[24];
+
+	snprintf(buf, sizeof(buf), "0x%" PRIx64, v);
+	json_object_object_add(o, key, json_object_new_string(buf));
+}
+
+static void str(struct json_object *o, const char *key, const char *v)
+{
+	json_object_object_add(o, key, json_object_new_string(v));
+}
+
+static void flag(struct json_object *o, const char *key, bool v)
+{
+	json_object_object_add(o, key, json_object_new_boolean(v));
+}
+
+static void sub(struct json_object *o, const char *key, struct json_object *v)
+{
+	json_object_object_add(o, key, v);
+}
+
+static struct json_object *record(const char *type)
+{
+	struct json_object *o = json_object_new_object();
+
+	str(o, "type", type);
+	num(o, "v", JSON_VERSION);
+	return o;
+}
+
+static void emit(struct sink *s, struct json_object *o)
+{
+	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+								     JSON_C_TO_STRING_NOSLASHESCAPE);
+
+	if (fprintf(s->out, "%s\n", text) < 0 || fflush(s->out))
+		s->failed = true;
+	json_object_put(o);
+}
+
+static void put_hdr(struct json_object *o, const struct pfnw_hdr *h)
+{
+	struct json_object *p = json_object_new_object();
+	char comm[PFNW_COMM + 1] = "", dev[32];
+
+	num(o, "ts_ns", h->ts_ns);
+	memcpy(comm, h->comm, PFNW_COMM);
+	num(p, "pid", h->tgid);
+	num(p, "tid", h->tid);
+	str(p, "comm", comm);
+	sub(o, "process", p);
+	if (h->group >= 0) {
+		num(o, "group", h->group);
+		str(o, "device", group_device(h->group, dev, sizeof(dev)));
+	} else {
+		sub(o, "group", NULL);
+		sub(o, "device", NULL);
+	}
+	hex(o, "domain", h->domain);
+}
+
+static struct json_object *walk_json(const struct pfnw_walk *w, const struct frame *f)
+{
+	static const char *const status[] = { "none", "leaf", "not-present", "unreadable" };
+	struct json_object *o, *entries;
+
+	if (w->status == PFNW_WALK_UNREAD)
+		return NULL;
+	o = json_object_new_object();
+	str(o, "status", status[w->status & 3]);
+	num(o, "levels", w->top);
+	num(o, "leaf_level", w->leaf);
+	entries = json_object_new_array();
+	for (int l = w->top; l >= 1 && l >= w->leaf; l--) {
+		struct json_object *e = json_object_new_object();
+
+		num(e, "level", l);
+		hex(e, "entry", w->entry[l - 1]);
+		json_object_array_add(entries, e);
+	}
+	sub(o, "entries", entries);
+	if (f->valid) {
+		hex(o, "pfn", f->pfn);
+		flag(o, "writable", f->writable);
+	} else {
+		sub(o, "pfn", NULL);
+	}
+	return o;
+}
+
+static struct json_object *leaf_json(const struct pfnw_leaf *l, const struct frame *f)
+{
+	struct json_object *o;
+
+	if (!l->level)
+		return NULL;
+	o = json_object_new_object();
+	num(o, "level", l->level);
+	hex(o, "entry", l->entry);
+	flag(o, "locked", l->locked);
+	if (f->valid)
+		hex(o, "pfn", f->pfn);
+	else
+		sub(o, "pfn", NULL);
+	return o;
+}
+
+static struct json_object *vma_json(const struct pfnw_vma *v)
+{
+	struct json_object *o;
+
+	if (!v->valid)
+		return NULL;
+	o = json_object_new_object();
+	hex(o, "start", v->start);
+	hex(o, "end", v->end);
+	hex(o, "flags", v->flags);
+	hex(o, "pgoff", v->pgoff);
+	return o;
+}
+
+static struct json_object *rules_json(uint32_t rules)
+{
+	struct json_object *a = json_object_new_array();
+	char buf[32];
+
+	for (int i = 0; i < 4; i++)
+		if (rules & 1u << i)
+			json_object_array_add(a, json_object_new_string(
+							 rules_text(1u << i, buf, sizeof(buf))));
+	return a;
+}
+
+static void put_pagemap(struct json_object *o, bool asked, uint64_t pfn)
+{
+	if (asked)
+		hex(o, "pagemap_pfn", pfn);
+	else
+		sub(o, "pagemap_pfn", NULL);
+}
+
+static void json_run(struct sink *s, const struct show_run *r)
+{
+	struct json_object *o = record("run");
+
+	put_hdr(o, &r->hdr);
+	str(o, "verdict", verdict_name(r->verdict));
+	hex(o, "iova", r->iova);
+	hex(o, "va", r->va);
+	num(o, "pages", r->n_pages);
+	num(o, "maps", r->n_maps);
+	str(o, "prot", prot_text(r->prot));
+	emit(s, o);
+}
+
+static void put_evidence(struct sink *s, struct json_object *o, const struct show_diff *x)
+{
+	const struct pfnw_ev_diff *d = &x->d;
+	struct json_object *claim = json_object_new_object(), *stack = json_object_new_array();
+
+	hex(claim, "va", d->claim_va);
+	hex(claim, "pfn", d->claim_pfn);
+	flag(claim, "pfnmap", d->pfnmap);
+	sub(o, "claim", claim);
+	sub(o, "cpu_walk", walk_json(&d->walk, &x->j.walk));
+	sub(o, "at_claim", leaf_json(&d->snap, &x->j.snap));
+	sub(o, "walked_again", x->e.walked_again ? walk_json(&x->e.again, &x->j.again) : NULL);
+	put_pagemap(o, x->e.asked_pagemap, x->e.pagemap_pfn);
+	sub(o, "vma", vma_json(&d->vma));
+	if (d->vma.valid)
+		hex(o, "linear_pfn", judge_linear_pfn(&d->vma, d->va));
+	else
+		sub(o, "linear_pfn", NULL);
+	if (d->at == PFNW_AT_MAP) {
+		struct json_object *m = json_object_new_object(), *dma = json_object_new_object();
+
+		hex(m, "iova", d->map_iova);
+		hex(m, "pa", d->map_pa);
+		num(m, "bytes", d->map_bytes);
+		sub(o, "map", m);
+		hex(dma, "iova", d->dma_iova);
+		hex(dma, "va", d->dma_va);
+		str(dma, "prot", prot_text(d->dma_prot));
+		sub(o, "dma", dma);
+	}
+	for (uint32_t i = 0; i < d->n_stack && i < PFNW_STACK; i++) {
+		uint64_t off = 0;
+		const char *name = s->ksyms ? ksyms_at(s->ksyms, d->stack[i], &off) : NULL;
+		char buf[160];
+
+		if (name)
+			snprintf(buf, sizeof(buf), "%.120s+0x%" PRIx64, name, off);
+		else
+			snprintf(buf, sizeof(buf), "0x%" PRIx64, (uint64_t)d->stack[i]);
+		json_object_array_add(stack, json_object_new_string(buf));
+	}
+	sub(o, "stack", stack);
+}
+
+static void json_diff(struct sink *s, const struct show_diff *x)
+{
+	static const char *const moved[] = { "no", "yes", "unknown" };
+	const struct pfnw_ev_diff *d = &x->d;
+	struct json_object *o = record(verdict_name(x->j.verdict));
+
+	put_hdr(o, &d->h);
+	str(o, "at", d->at == PFNW_AT_MAP ? "map" : "claim");
+	if (d->at == PFNW_AT_MAP)
+		hex(o, "iova", d->iova);
+	hex(o, "va", d->va);
+	num(o, "pages", x->n_pages);
+	hex(o, "pfn", d->pfn);
+	if (x->j.walk.valid || x->j.snap.valid)
+		hex(o, "table_pfn", x->j.walk.valid ? x->j.walk.pfn : x->j.snap.pfn);
+	else
+		sub(o, "table_pfn", NULL);
+	str(o, "prot", prot_text(d->prot));
+	sub(o, "rules", rules_json(x->j.rules));
+	if (x->j.cause)
+		str(o, "cause", cause_name(x->j.cause));
+	str(o, "tables_moved", moved[d->moved < 3 ? d->moved : 2]);
+	put_evidence(s, o, x);
+	emit(s, o);
+}
+
+static void json_map(struct sink *s, const struct show_map *x)
+{
+	const struct pfnw_ev_map *m = x->m;
+	struct json_object *o = record("map");
+
+	put_hdr(o, &m->h);
+	hex(o, "iova", m->iova);
+	hex(o, "pa", m->pa);
+	num(o, "bytes", m->bytes);
+	num(o, "pages", m->bytes >> PFNW_PAGE_SHIFT);
+	str(o, "prot", prot_text(m->prot));
+	sub(o, "ret", json_object_new_int(m->ret));
+	flag(o, "internal", m->internal);
+	if (!m->ret && !m->internal) {
+		hex(o, "va", m->va);
+		num(o, "match", m->match_pages);
+		num(o, "differ", m->diff_pages);
+		num(o, "unverified", m->unverified_pages);
+		sub(o, "cpu_walk", walk_json(&m->walk, &x->j.walk));
+		sub(o, "at_claim", leaf_json(&m->snap, &x->j.snap));
+		put_pagemap(o, x->asked_pagemap, x->pagemap_pfn);
+		str(o, "first_page", verdict_name(x->j.verdict));
+	}
+	emit(s, o);
+}
+
+static void json_claim(struct sink *s, const struct show_claim *x)
+{
+	const struct pfnw_ev_claim *c = x->c;
+	struct json_object *o = record("claim");
+
+	put_hdr(o, &c->h);
+	hex(o, "va", c->va);
+	sub(o, "ret", json_object_new_int64(c->ret));
+	num(o, "asked", c->asked_pages);
+	num(o, "latency_ns", c->latency_ns);
+	str(o, "prot", prot_text(c->prot));
+	flag(o, "pfnmap", c->pfnmap);
+	sub(o, "vma", vma_json(&c->vma));
+	if (c->ret > 0) {
+		hex(o, "pfn", c->pfn);
+		num(o, "pages", c->ret);
+		num(o, "match", c->match_pages);
+		num(o, "differ", c->diff_pages);
+		if (c->pfnmap)
+			str(o, "reserved", c->reserved == 1 ? "yes" : c->reserved ? "unknown" : "no");
+		if (c->pfnmap && c->vma.valid)
+			hex(o, "linear_pfn", judge_linear_pfn(&c->vma, c->va));
+		sub(o, "cpu_walk", walk_json(&c->walk, &x->j.walk));
+		sub(o, "at_claim", leaf_json(&c->snap, &x->j.snap));
+		put_pagemap(o, x->asked_pagemap, x->pagemap_pfn);
+		str(o, "first_page", verdict_name(x->j.verdict));
+	}
+	emit(s, o);
+}
+
+static void json_unmap(struct sink *s, const struct pfnw_ev_unmap *u)
+{
+	struct json_object *o = record("unmap");
+
+	put_hdr(o, &u->h);
+	hex(o, "iova", u->iova);
+	num(o, "bytes", u->bytes);
+	num(o, "unmapped_bytes", u->unmapped);
+	emit(s, o);
+}
+
+static void json_error(struct sink *s, const char *message, int exit_code)
+{
+	struct json_object *o = record("error");
+
+	str(o, "message", message);
+	num(o, "exit_code", exit_code);
+	emit(s, o);
+}
+
+static struct json_object *causes_json(const uint64_t *by)
+{
+	struct json_object *o = json_object_new_object();
+
+	for (int i = 0; i < CAUSES; i++)
+		if (by[i])
+			num(o, cause_name(i), by[i]);
+	return o;
+}
+
+static struct json_object *hooks_json(const struct hooks *h)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (size_t i = 0; i < h->n; i++) {
+		const struct hook *k = &h->hook[i];
+		struct json_object *o;
+
+		if (!k->chosen && hooks_slot(h, k->slot))
+			continue;
+		o = json_object_new_object();
+		str(o, "hook", k->slot);
+		str(o, "function", k->func);
+		flag(o, "attached", k->chosen);
+		if (k->chosen) {
+			str(o, "rung", rung_name(k->rung));
+		} else {
+			str(o, "why", k->why);
+			str(o, "uncovered", k->uncovered);
+		}
+		json_object_array_add(a, o);
+	}
+	return a;
+}
+
+static void json_conclusion(struct sink *s, const struct summary *x)
+{
+	struct json_object *o = record("conclusion"), *p = json_object_new_object(), *q;
+
+	str(o, "conclusion", conclusion_name(x->conclusion));
+	num(p, "seen", x->pages.seen);
+	num(p, "match", x->pages.match);
+	num(p, "mismatch", x->pages.mismatch);
+	num(p, "stale", x->pages.stale);
+	num(p, "raced", x->pages.raced);
+	num(p, "unverified", x->pages.unverified);
+	num(p, "lost", x->pages.lost);
+	sub(o, "pages", p);
+	sub(o, "raced_by", causes_json(x->raced_by));
+	sub(o, "unverified_by", causes_json(x->unverified_by));
+	q = json_object_new_object();
+	num(q, "pfn", x->rule[0]);
+	num(q, "prot", x->rule[1]);
+	num(q, "pa-zero", x->rule[2]);
+	num(q, "not-reserved", x->rule[3]);
+	sub(o, "rules", q);
+	q = json_object_new_object();
+	num(q, "calls", x->claims);
+	num(q, "failed", x->claims_failed);
+	num(q, "pages", x->claim_pages);
+	num(q, "match", x->claim_match);
+	num(q, "mismatch", x->claim_mismatch);
+	num(q, "raced", x->claim_raced);
+	num(q, "unverified", x->claim_unverified);
+	num(q, "lost", x->claim_lost);
+	num(q, "locked", x->claim_locked);
+	sub(o, "claims", q);
+	q = json_object_new_object();
+	num(q, "pfnmap_claims", x->linear);
+	num(q, "would_be_wrong", x->linear_wrong);
+	sub(o, "linear", q);
+	q = json_object_new_object();
+	num(q, "calls", x->maps);
+	num(q, "failed", x->maps_failed);
+	num(q, "internal", x->maps_internal);
+	num(q, "other", x->maps_other);
+	num(q, "second_count_calls", x->tp_maps);
+	num(q, "second_count_pages", x->tp_pages);
+	sub(o, "maps", q);
+	q = json_object_new_object();
+	num(q, "calls", x->unmaps);
+	num(q, "pages", x->unmap_pages);
+	num(q, "second_count_calls", x->tp_unmaps);
+	num(q, "second_count_pages", x->tp_unmap_pages);
+	sub(o, "unmaps", q);
+	q = json_object_new_object();
+	num(q, "records", x->lost_records);
+	num(q, "programs_skipped", x->missed_programs);
+	num(q, "contexts_full", x->contexts_full);
+	sub(o, "lost", q);
+	num(o, "table_changes", x->changes);
+	if (x->doubts)
+		str(o, "doubt", x->doubt);
+	num(o, "duration_ns", x->duration_ns);
+	if (x->hooks)
+		sub(o, "hooks", hooks_json(x->hooks));
+	if (x->has_command)
+		num(o, "command_status", x->command_status);
+	num(o, "exit_code", x->exit_code);
+	emit(s, o);
+}
+
+const struct sink_ops json_ops = {
+	.run = json_run,
+	.diff = json_diff,
+	.map = json_map,
+	.claim = json_claim,
+	.unmap = json_unmap,
+	.error = json_error,
+	.conclusion = json_conclusion,
+};

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#include "session.h"
+#include "calib.h"
+#include "pagemap.h"
+#include "pfnwatch.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/capability.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "pfnwatch.skel.h"
+
+static struct session *printing; /* libbpf's print callback has no argument */
+
+static int keep_complaint(enum libbpf_print_level level, const char *format, va_list ap)
+{
+	if (getenv("PFNWATCH_DEBUG"))
+		return vfprintf(stderr, format, ap);
+	if (level == LIBBPF_WARN && printing && !printing->verifier[0]) {
+		char *p;
+
+		vsnprintf(printing->verifier, sizeof(printing->verifier), format, ap);
+		p = strchr(printing->verifier, '\n');
+		if (p)
+			*p = 0;
+	}
+	return 0;
+}
+
+static int check_caps(void)
+{
+	static const cap_value_t need[] = { CAP_SYS_ADMIN };
+	cap_t caps = cap_get_proc();
+	cap_flag_value_t v = CAP_CLEAR;
+
+	if (caps) {
+		cap_get_flag(caps, need[0], CAP_EFFECTIVE, &v);
+		cap_free(caps);
+	}
+	if (v == CAP_SET)
+		return EXIT_PROVEN;
+	return fail(EXIT_USAGE, "needs root (CAP_SYS_ADMIN, CAP_BPF and CAP_PERFMON): try sudo");
+}
+
+static int check_lockdown(void)
+{
+	char buf[128] = "";
+	int fd = open("/sys/kernel/security/lockdown", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return EXIT_PROVEN; /* no lockdown, or securityfs is not mounted */
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n > 0 && strstr(buf, "[confidentiality]"))
+		return fail(EXIT_KERNEL, "this kernel cannot: lockdown is at confidentiality, BPF may "
+				    "not read kernel memory: boot with lockdown=integrity or none");
+	return EXIT_PROVEN;
+}
+
+static bool pick_rung(struct session *s, const struct hook *h, struct bpf_object *obj)
+{
+	for (int i = 0; i < 2 && h->progs[i]; i++) {
+		struct bpf_program *p = bpf_object__find_program_by_name(obj, h->progs[i]);
+
+		if (!p) {
+			fail(EXIT_KERNEL, "no program %s", h->progs[i]);
+			return false;
+		}
+		bpf_program__set_autoload(p, true);
+	}
+	(void)s;
+	return true;
+}
+
+static int configure(struct session *s, const struct session_options *o)
+{
+	struct pfnwatch_bpf *k = s->skel;
+	struct bpf_object *obj = k->obj;
+	uint32_t slots = o->contexts ? o->contexts : CONTEXTS_DEFAULT;
+
+	memcpy((void *)&k->rodata->fmt, &s->fmt, sizeof(s->fmt));
+	k->rodata->page_offset = s->calib.page_offset_base;
+	k->rodata->vmemmap = s->calib.have & 2 ? s->calib.vmemmap_base : 0;
+	k->rodata->page_struct_bytes = s->calib.page_struct_bytes;
+	k->rodata->pg_reserved_bit = s->calib.pg_reserved;
+	k->rodata->claim_has_batch = s->hooks.claim_has_batch;
+	k->rodata->changes_seen = s->hooks.changes_seen;
+	k->rodata->want_runs = o->want_runs;
+	k->rodata->want_maps = o->want_maps;
+	k->rodata->want_claims = o->want_claims;
+	k->rodata->scope_pids = o->n_pids > 0;
+	k->rodata->scope_children = o->children;
+	k->rodata->scope_group = o->group;
+	if (o->comm) {
+		k->rodata->scope_comm = true;
+		strncpy((char *)k->rodata->comm_filter, o->comm, PFNW_COMM - 1);
+	}
+	k->rodata->wakeup_bytes = o->ring_bytes / 4;
+	bpf_map__set_max_entries(k->maps.events, o->ring_bytes);
+	bpf_map__set_max_entries(k->maps.contexts, slots);
+
+	for (size_t i = 0; i < s->hooks.n; i++) {
+		const struct hook *h = &s->hooks.hook[i];
+
+		if (!h->chosen || (!strcmp(h->slot, "fork") && !o->children))
+			continue;
+		if (!pick_rung(s, h, obj))
+			return EXIT_KERNEL;
+	}
+	bpf_program__set_autoload(k->progs.rewalk, true);
+	bpf_program__set_autoload(k->progs.selfwalk, true);
+	bpf_program__set_autoload(k->progs.watch_owners, true);
+	return EXIT_PROVEN;
+}
+
+static int run_program(struct bpf_program *p)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, run);
+
+	return bpf_prog_test_run_opts(bpf_program__fd(p), &run);
+}
+
+int session_rewalk(struct session *s, struct pfnw_rewalk *r)
+{
+	int err;
+
+	s->skel->bss->rewalk_arg = *r;
+	err = run_program(s->skel->progs.rewalk);
+	if (!err)
+		*r = s->skel->bss->rewalk_arg;
+	return err;
+}
+
+/*
+ * Does the walker tell the truth on this kernel? Walk pages of our own and
+ * compare with /proc/self/pagemap before anybody relies on it.
+ */
+static int self_test(struct session *s)
+{
+	char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct pfnw_rewalk *r = &s->skel->bss->rewalk_arg;
+	uint64_t pfn = 0, told;
+	int err, ret = EXIT_PROVEN;
+
+	if (page == MAP_FAILED)
+		return fail(EXIT_USAGE, "no memory");
+	/* locked, so that nothing moves in between */
+	mlock(page, 8192);
+	page[0] = page[4096] = 1;
+	for (int i = 0; i < 2 && ret == EXIT_PROVEN; i++) {
+		uint64_t va = (uint64_t)(uintptr_t)page + i * 4096;
+		enum pagemap_answer a;
+
+		r->va = va;
+		err = run_program(s->skel->progs.selfwalk);
+		a = pagemap_ask(getpid(), va, &pfn);
+		told = r->walk.status == PFNW_WALK_LEAF && r->walk.leaf >= 1 && r->walk.leaf <= 3 ?
+			       cpu_leaf_pfn(&s->fmt, r->walk.leaf, r->walk.entry[r->walk.leaf - 1],
+					    va) :
+			       0;
+		if (err)
+			ret = fail(EXIT_KERNEL, "this kernel cannot: the walker does not run (%s)",
+				   strerror(-err));
+		else if (a != PAGEMAP_PFN)
+			ret = fail(EXIT_KERNEL, "this kernel cannot: /proc/self/pagemap shows no "
+					    "frame numbers (CAP_SYS_ADMIN in the initial user "
+					    "namespace is needed)");
+		else if (told != pfn)
+			ret = fail(EXIT_KERNEL, "this kernel cannot: a walk of our own page gives PFN "
+					    "0x%llx, pagemap says 0x%llx: page-table format unknown",
+				   (unsigned long long)told, (unsigned long long)pfn);
+	}
+	munmap(page, 8192);
+	return ret;
+}
+
+/* Processes that have a container open already are watched from now on. */
+static void watch_owners(struct session *s)
+{
+	struct bpf_link *link;
+	struct dirent *d;
+	DIR *proc = opendir("/proc");
+	int n = 0, map = bpf_map__fd(s->skel->maps.owners), fd;
+	char path[64], to[64], buf[64];
+
+	if (!proc)
+		return;
+	while ((d = readdir(proc))) {
+		struct dirent *f;
+		uint32_t pid, one = 1;
+		DIR *fds;
+
+		if (!isdigit((unsigned char)d->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.20s/fd", d->d_name);
+		fds = opendir(path);
+		if (!fds)
+			continue;
+		pid = strtoul(d->d_name, NULL, 10);
+		while ((f = readdir(fds))) {
+			ssize_t len = readlinkat(dirfd(fds), f->d_name, to, sizeof(to) - 1);
+
+			if (len <= 0)
+				continue;
+			to[len] = 0;
+			if (strcmp(to, "/dev/vfio/vfio"))
+				continue;
+			bpf_map_update_elem(map, &pid, &one, BPF_ANY);
+			n++;
+			break;
+		}
+		closedir(fds);
+	}
+	closedir(proc);
+	if (!n)
+		return;
+	link = bpf_program__attach_iter(s->skel->progs.watch_owners, NULL);
+	if (libbpf_get_error(link))
+		return;
+	fd = bpf_iter_create(bpf_link__fd(link));
+	while (fd >= 0 && read(fd, buf, sizeof(buf)) > 0)
+		;
+	if (fd >= 0)
+		close(fd);
+	bpf_link__destroy(link);
+	/* changes that were under way unseen come to their end */
+	usleep(100 * 1000);
+}
+
+int session_add_pid(struct session *s, pid_t pid)
+{
+	uint32_t key = pid, one = 1;
+
+	return bpf_map_update_elem(bpf_map__fd(s->skel->maps.scope), &key, &one, BPF_ANY);
+}
+
+static int attach(struct session *s)
+{
+	struct bpf_program *p;
+
+	bpf_object__for_each_program(p, s->skel->obj) {
+		const char *sec = bpf_program__section_name(p);
+		struct bpf_link *link;
+
+		if (!bpf_program__autoload(p) || strstr(sec, "syscall") || strstr(sec, "iter/"))
+			continue;
+		link = bpf_program__attach(p);
+		if (libbpf_get_error(link))
+			return fail(EXIT_KERNEL, "this kernel cannot: attaching %s to %s: %s",
+				    bpf_program__name(p), sec, strerror(errno));
+		/* the skeleton's slot, so that destroy() detaches it */
+		for (int i = 0; i < s->skel->skeleton->prog_cnt; i++)
+			if (*s->skel->skeleton->progs[i].prog == p)
+				*s->skel->skeleton->progs[i].link = link;
+	}
+	return EXIT_PROVEN;
+}
+
+int session_open(struct session *s, const struct session_options *o, session_record_fn fn,
+		 void *ctx)
+{
+	int ret, err;
+
+	memset(s, 0, sizeof(*s));
+	printing = s;
+	libbpf_set_print(keep_complaint);
+	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+	ret = check_caps();
+	if (!ret)
+		ret = check_lockdown();
+	if (!ret)
+		ret = hooks_probe(&s->hooks, true);
+	if (!ret)
+		ret = calib_run(&s->calib, &s->fmt);
+	if (ret)
+		goto out;
+	s->n_cpus = libbpf_num_possible_cpus();
+	s->verifier[0] = 0;
+	s->skel = pfnwatch_bpf__open();
+	if (!s->skel) {
+		ret = fail(EXIT_KERNEL, "opening the BPF object: %s", strerror(errno));
+		goto out;
+	}
+	ret = configure(s, o);
+	if (ret)
+		goto out;
+	err = pfnwatch_bpf__load(s->skel);
+	if (err) {
+		ret = fail(EXIT_KERNEL, "this kernel cannot: the programs do not load: %s (%s); "
+				    "PFNWATCH_DEBUG=1 shows the verifier's log",
+			   strerror(-err), s->verifier);
+		goto out;
+	}
+	ret = self_test(s);
+	if (ret)
+		goto out;
+	s->ring = ring_buffer__new(bpf_map__fd(s->skel->maps.events), fn, ctx, NULL);
+	if (!s->ring) {
+		ret = fail(EXIT_KERNEL, "ring buffer of %u bytes: %s", o->ring_bytes,
+			   strerror(errno));
+		goto out;
+	}
+	for (size_t i = 0; i < o->n_pids; i++)
+		session_add_pid(s, o->pids[i]);
+	ret = attach(s);
+	if (!ret)
+		watch_owners(s);
+out:
+	printing = NULL;
+	if (ret)
+		session_close(s);
+	return ret;
+}
+
+int session_consume(struct session *s)
+{
+	return ring_buffer__consume(s->ring);
+}
+
+int session_poll(struct session *s, int ms)
+{
+	int n = ring_buffer__poll(s->ring, ms);
+
+	if (n < 0 && n != -EINTR)
+		return n;
+	return session_consume(s);
+}
+
+void session_stats(struct session *s, uint64_t *v)
+{
+	uint64_t per_cpu[s->n_cpus][PFNW_S_MAX];
+	uint32_t zero = 0;
+
+	memset(v, 0, PFNW_S_MAX * sizeof(*v));
+	if (bpf_map_lookup_elem(bpf_map__fd(s->skel->maps.stats), &zero, per_cpu))
+		return;
+	for (int c = 0; c < s->n_cpus; c++)
+		for (int i = 0; i < PFNW_S_MAX; i++)
+			v[i] += per_cpu[c][i];
+}
+
+uint64_t session_missed(struct session *s, const char **what)
+{
+	struct bpf_program *p;
+	uint64_t n = 0;
+
+	*what = NULL;
+	bpf_object__for_each_program(p, s->skel->obj) {
+		struct bpf_prog_info info = {};
+		__u32 len = sizeof(info);
+
+		if (!bpf_program__autoload(p) ||
+		    bpf_obj_get_info_by_fd(bpf_program__fd(p), &info, &len))
+			continue;
+		if (info.recursion_misses && !*what)
+			*what = bpf_program__name(p);
+		n += info.recursion_misses;
+	}
+	return n;
+}
+
+void session_open_runs(struct session *s, session_record_fn fn, void *ctx)
+{
+	int fd = bpf_map__fd(s->skel->maps.contexts);
+	size_t bytes = bpf_map__value_size(s->skel->maps.contexts);
+	struct pfnwatch_open_run {
+		struct pfnw_ev_run run;
+	} *value = malloc(bytes);
+	uint32_t key, *prev = NULL, next;
+
+	while (value && !bpf_map_get_next_key(fd, prev, &next)) {
+		key = next;
+		prev = &key;
+		/* run is the first member of struct context (bpf/core.bpf.h) */
+		if (!bpf_map_lookup_elem(fd, &key, value) && value->run.n_pages)
+			fn(ctx, &value->run, sizeof(value->run));
+	}
+	free(value);
+}
+
+void session_detach(struct session *s)
+{
+	if (s->skel)
+		pfnwatch_bpf__detach(s->skel);
+}
+
+void session_close(struct session *s)
+{
+	if (s->ring)
+		ring_buffer__free(s->ring);
+	if (s->skel)
+		pfnwatch_bpf__destroy(s->skel);
+	hooks_free(&s->hooks);
+	s->ring = NULL;
+	s->skel = NULL;
+}

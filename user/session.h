@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * One life of the programs: calibrate, configure, load, attach, poll, detach.
+ * Everything hangs on file descriptors of this process: when it dies, however,
+ * the kernel takes all of it down.
+ */
+#ifndef PFNW_SESSION_H
+#define PFNW_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "cpu_walk.h"
+#include "hooks.h"
+
+struct pfnwatch_bpf;
+struct ring_buffer;
+
+struct session_options {
+	bool want_runs, want_maps, want_claims;
+	const pid_t *pids; /* processes in scope; n_pids 0: all */
+	size_t n_pids;
+	bool children; /* and what they fork from now on */
+	const char *comm; /* NULL: any */
+	int group; /* PFNW_NO_GROUP: any */
+	uint32_t ring_bytes; /* power of two, at least a page */
+	uint32_t contexts; /* threads that can be inside container calls */
+};
+
+#define RING_BYTES_DEFAULT (4U << 20)
+#define RING_BYTES_MIN 4096U
+#define CONTEXTS_DEFAULT 256U
+
+struct session {
+	struct hooks hooks;
+	struct pfnw_calib calib;
+	struct cpu_format fmt;
+	struct pfnwatch_bpf *skel;
+	struct ring_buffer *ring;
+	int n_cpus;
+	char verifier[256]; /* first complaint of libbpf, for error lines */
+};
+
+typedef int (*session_record_fn)(void *ctx, void *record, size_t bytes);
+
+/* Returns EXIT_PROVEN, or an exit code after an error line. */
+int session_open(struct session *s, const struct session_options *o, session_record_fn fn,
+		 void *ctx);
+
+/* Hand all records that wait to the callback. Returns the number, or -errno. */
+int session_consume(struct session *s);
+
+/* Wait up to @ms for records, then hand them over. */
+int session_poll(struct session *s, int ms);
+
+/* Sum of the counters over all CPUs; @v has PFNW_S_MAX entries. */
+void session_stats(struct session *s, uint64_t *v);
+
+/*
+ * Invocations that the kernel skipped, because the program was already running
+ * on that CPU: each may have been a mapping nobody saw. @what gets the first
+ * program's name.
+ */
+uint64_t session_missed(struct session *s, const char **what);
+
+/* Verdict runs that are still open in a task context go to the callback. */
+void session_open_runs(struct session *s, session_record_fn fn, void *ctx);
+
+/* Walk again; 0, or -errno. */
+int session_rewalk(struct session *s, struct pfnw_rewalk *r);
+
+/* No more events; the maps stay readable. */
+void session_detach(struct session *s);
+void session_close(struct session *s);
+
+/* Put a process into scope after the session was opened. */
+int session_add_pid(struct session *s, pid_t pid);
+
+#endif

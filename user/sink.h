@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/* Where results go. A sink knows nothing of hooks or of BPF. */
+#ifndef PFNW_SINK_H
+#define PFNW_SINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "hooks.h"
+#include "judge.h"
+
+struct ksyms;
+
+struct show_run {
+	const struct pfnw_hdr *h; /* valid during the call only */
+	struct pfnw_hdr hdr;
+	enum verdict verdict;
+	enum cause cause;
+	uint64_t iova, va, n_pages, n_maps;
+	uint32_t prot;
+};
+
+struct show_diff {
+	struct pfnw_ev_diff d;
+	struct evidence e;
+	struct judgement j;
+	uint64_t n_pages; /* contiguous pages that got the same verdict */
+};
+
+struct show_map {
+	const struct pfnw_ev_map *m;
+	struct judgement j; /* of the first page */
+	bool asked_pagemap;
+	uint64_t pagemap_pfn;
+};
+
+struct show_claim {
+	const struct pfnw_ev_claim *c;
+	struct judgement j;
+	bool asked_pagemap;
+	uint64_t pagemap_pfn;
+};
+
+struct summary {
+	enum conclusion conclusion;
+	struct pages pages;
+	uint64_t unverified_by[CAUSES];
+	uint64_t raced_by[CAUSES];
+	uint64_t rule[4];
+	uint64_t maps, maps_failed, maps_internal, maps_other;
+	uint64_t tp_maps, tp_pages;
+	uint64_t unmaps, unmap_pages, tp_unmaps, tp_unmap_pages;
+	uint64_t claims, claims_failed, claim_pages, claim_match, claim_mismatch, claim_raced,
+		claim_unverified, claim_lost, claim_locked;
+	uint64_t linear, linear_wrong;
+	uint64_t lost_records, missed_programs, contexts_full, changes;
+	uint64_t doubts; /* what else was not seen; explained in doubt[] */
+	char doubt[256];
+	uint64_t duration_ns;
+	bool empty; /* no mapping at all */
+	const struct hooks *hooks;
+	/* check only */
+	bool has_command;
+	int command_status; /* exit code, or 128 + signal */
+	int exit_code;
+};
+
+struct sink {
+	const struct sink_ops *ops;
+	FILE *out;
+	bool color;
+	bool failed; /* a write failed: what is there is not the whole */
+	const struct cpu_format *fmt;
+	const struct ksyms *ksyms;
+};
+
+struct sink_ops {
+	void (*run)(struct sink *s, const struct show_run *r);
+	void (*diff)(struct sink *s, const struct show_diff *d);
+	void (*map)(struct sink *s, const struct show_map *m);
+	void (*claim)(struct sink *s, const struct show_claim *c);
+	void (*unmap)(struct sink *s, const struct pfnw_ev_unmap *u);
+	void (*error)(struct sink *s, const char *message, int exit_code);
+	void (*conclusion)(struct sink *s, const struct summary *sum);
+};
+
+extern const struct sink_ops text_ops, json_ops;
+
+/* Text of enum pfnw_rule bits: "pfn,prot". */
+const char *rules_text(uint32_t rules, char *buf, size_t n);
+/* "rw", "r", "w" of IOMMU_READ/IOMMU_WRITE. */
+const char *prot_text(uint32_t prot);
+/* First device of an IOMMU group, "" if unknown; from sysfs. */
+const char *group_device(int group, char *buf, size_t n);
+/* Group of a device such as 0000:00:04.0; -1 if none. */
+int device_group(const char *bdf);
+
+#endif
