@@ -47,7 +47,7 @@ static __noinline int group_in_container(u64 iommu, s32 group)
 	return 0;
 }
 
-/* The first group of @domain in the container of @c. */
+/* The first group of @domain in the container of @c; 0: of its first domain. */
 static __noinline int find_group(struct context *c, u64 domain)
 {
 	struct vfio_iommu *container;
@@ -56,8 +56,8 @@ static __noinline int find_group(struct context *c, u64 domain)
 	if (!c)
 		return 0;
 	c->domain = domain;
-	if (c->kind == CALL_ATTACH)
-		return 0; /* not in the list yet: set from the call's argument */
+	if (c->kind == CALL_ATTACH || c->kind == CALL_PIN)
+		return 0; /* set from the call's argument */
 	c->group = PFNW_NO_GROUP;
 	container = (void *)c->iommu;
 	head = &container->domain_list;
@@ -69,7 +69,7 @@ static __noinline int find_group(struct context *c, u64 domain)
 		if (!at || at == head)
 			return 0;
 		d = (void *)at - bpf_core_field_offset(struct vfio_domain, next);
-		if ((u64)BPF_CORE_READ(d, domain) == domain) {
+		if (!domain || (u64)BPF_CORE_READ(d, domain) == domain) {
 			g = BPF_CORE_READ(d, group_list.next);
 			g = (void *)g - bpf_core_field_offset(struct vfio_iommu_group, next);
 			c->group = BPF_CORE_READ((struct vfio_iommu_group *)g, iommu_group, id);
@@ -336,6 +336,8 @@ static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rule
 		return 0;
 	}
 	count(PFNW_S_CLAIM_SENT_DIFF, 1);
+	if (c->group == PFNW_NO_GROUP)
+		find_group(c, 0);
 	fill_hdr(&d->h, PFNW_EV_DIFF, c);
 	d->iova = 0;
 	d->va = va;
@@ -600,7 +602,7 @@ static __noinline int pfn_reserved(u64 pfn)
 	return !!(flags & (1ULL << pg_reserved_bit));
 }
 
-/* After a PFNMAP claim: what 5cbf3264bc71 (5.7) replaced, would it be wrong here? */
+/* What 5cbf3264bc71 (5.7) replaced, would it be wrong for a page at @pfn? */
 static __always_inline void note_linear(struct context *c, u64 pfn)
 {
 	u64 linear;
@@ -623,6 +625,8 @@ static __noinline int send_claim(struct context *c, long ret, u64 pfn, u32 reser
 	r = reserve(sizeof(*r));
 	if (!r)
 		return 0;
+	if (c->group == PFNW_NO_GROUP)
+		find_group(c, 0);
 	fill_hdr(&r->h, PFNW_EV_CLAIM, c);
 	r->va = c->claim_va;
 	r->pfn = pfn;
@@ -694,7 +698,6 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 		reserved = pfn_reserved(pfn);
 		if (!reserved)
 			rules |= PFNW_RULE_NOT_RESERVED;
-		note_linear(c, pfn);
 	}
 	if (c->snap.locked)
 		count(PFNW_S_CLAIM_LOCKED, n);
@@ -707,6 +710,8 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 			rules |= PFNW_RULE_PFN;
 		if ((c->claim_prot & IOMMU_WRITE) && !writable && leg != 2)
 			rules |= PFNW_RULE_PROT;
+		if (leg != 2)
+			note_linear(c, want);
 	}
 	if (leg == 2 && c->claim_first_diff)
 		rules = 0; /* said already, of pages[0] */

@@ -95,9 +95,26 @@ static void add_run(struct collector *c, const struct show_run *r)
 }
 
 /*
- * Differences are shown one by one in JSON (each with its evidence) and merged
- * where both sides advance together: the same error, page after page.
+ * May @d be told in one breath with the difference before it? A mismatch only
+ * where both sides advance together, the same error page after page: otherwise
+ * each page shows its own evidence. Of the rest the verdict is all that counts.
  */
+static bool goes_on(const struct open_run *o, const struct show_diff *d)
+{
+	const struct show_diff *f = &o->first;
+	uint64_t off = f->n_pages * PAGE_BYTES;
+
+	if (!o->used || !o->diff || f->j.verdict != d->j.verdict || f->j.cause != d->j.cause ||
+	    f->j.rules != d->j.rules || f->d.at != d->d.at || f->d.h.domain != d->d.h.domain ||
+	    f->d.prot != d->d.prot || f->d.va + off != d->d.va ||
+	    (d->d.at == PFNW_AT_MAP && f->d.iova + off != d->d.iova))
+		return false;
+	if (d->j.verdict != V_MISMATCH)
+		return true;
+	return f->d.pfn + f->n_pages == d->d.pfn && f->j.walk.valid == d->j.walk.valid &&
+	       (!d->j.walk.valid || f->j.walk.pfn + f->n_pages == d->j.walk.pfn);
+}
+
 static void add_diff(struct collector *c, const struct show_diff *d)
 {
 	struct open_run *o;
@@ -105,16 +122,7 @@ static void add_diff(struct collector *c, const struct show_diff *d)
 	if (!wanted(c, d->j.verdict))
 		return;
 	o = slot_of(c, d->d.h.tid);
-	if (o->used && o->diff && o->first.j.verdict == d->j.verdict &&
-	    o->first.j.cause == d->j.cause && o->first.j.rules == d->j.rules &&
-	    o->first.d.at == d->d.at && o->first.d.h.domain == d->d.h.domain &&
-	    o->first.d.prot == d->d.prot &&
-	    o->first.d.va + o->first.n_pages * PAGE_BYTES == d->d.va &&
-	    (d->d.at == PFNW_AT_CLAIM ||
-	     o->first.d.iova + o->first.n_pages * PAGE_BYTES == d->d.iova) &&
-	    o->first.d.pfn + o->first.n_pages == d->d.pfn &&
-	    o->first.j.walk.valid == d->j.walk.valid &&
-	    (!d->j.walk.valid || o->first.j.walk.pfn + o->first.n_pages == d->j.walk.pfn)) {
+	if (goes_on(o, d)) {
 		o->first.n_pages++;
 		return;
 	}
@@ -178,9 +186,11 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 		c->claim_diffs++;
 		c->claim_verdict[s.j.verdict]++;
 	}
+	/* a page counts once: at its mapping, but for what only a claim can show */
 	if (s.j.verdict == V_MISMATCH)
 		for (int i = 0; i < 4; i++)
-			if (s.j.rules & 1u << i)
+			if (s.j.rules & 1u << i &&
+			    (d->at == PFNW_AT_MAP || 1u << i == PFNW_RULE_NOT_RESERVED))
 				c->rule[i]++;
 	if (s.j.verdict != V_MATCH) {
 		add_diff(c, &s);

@@ -79,12 +79,17 @@ static struct judgement say(struct judgement j, enum verdict v, enum cause c)
 	return j;
 }
 
+static enum cause why_raced(const struct evidence *e)
+{
+	return e->moved == PFNW_MOVED ? CAUSE_CHANGED : CAUSE_UNKNOWN_CHANGES;
+}
+
 /* No witness names the frame: is that a wrong frame, or only a late look? */
 static struct judgement judge_frame(struct judgement j, const struct evidence *e)
 {
 	if (!j.snap.valid && !j.walk.valid) {
 		if (e->moved != PFNW_STOOD)
-			return say(j, V_RACED, CAUSE_CHANGED);
+			return say(j, V_RACED, why_raced(e));
 		if (e->walk.status == PFNW_WALK_FAULT)
 			return say(j, V_UNVERIFIED, CAUSE_FAULT);
 		return say(j, V_UNVERIFIED, CAUSE_NOT_PRESENT);
@@ -103,7 +108,7 @@ static struct judgement judge_frame(struct judgement j, const struct evidence *e
 	}
 	if (names(&j.again, e->pfn))
 		return say(j, V_MATCH, CAUSE_SETTLED);
-	return say(j, V_RACED, e->moved == PFNW_MOVED ? CAUSE_CHANGED : CAUSE_UNKNOWN_CHANGES);
+	return say(j, V_RACED, why_raced(e));
 }
 
 struct judgement judge_page(const struct cpu_format *f, const struct evidence *e)
@@ -140,8 +145,7 @@ struct judgement judge_page(const struct cpu_format *f, const struct evidence *e
 	if (write && !writable) {
 		/* Rights may have been taken away since: only a still table accuses. */
 		if (e->moved != PFNW_STOOD && !(e->exact && names(&j.snap, e->pfn)))
-			return say(j, V_RACED, e->moved == PFNW_MOVED ? CAUSE_CHANGED :
-									CAUSE_UNKNOWN_CHANGES);
+			return say(j, V_RACED, why_raced(e));
 		j.rules |= PFNW_RULE_PROT;
 		return say(j, V_MISMATCH, CAUSE_NONE);
 	}

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* The account: JSON lines that say exactly what was done. */
 #ifndef CLIENT_ACCOUNT_H
 #define CLIENT_ACCOUNT_H

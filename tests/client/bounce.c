@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /*
  * The bounce page: where the device puts what it has read, so that the CPU can
  * look. It is tried out before anything relies on it.

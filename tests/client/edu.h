@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* The DMA engine of QEMU's edu device (docs/specs/edu of QEMU). */
 #ifndef CLIENT_EDU_H
 #define CLIENT_EDU_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* Where in the device's address space the next mapping goes. */
 #ifndef CLIENT_IOVA_H
 #define CLIENT_IOVA_H

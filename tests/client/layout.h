@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* Memory of many shapes, for one mapping each. */
 #ifndef CLIENT_LAYOUT_H
 #define CLIENT_LAYOUT_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* Anonymous memory: small pages, pages in a line, huge pages, read-only. */
 #include "account.h"
 #include "layout.h"

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* A device's own memory: what a p2p transfer goes to. */
 #include "account.h"
 #include "layout.h"

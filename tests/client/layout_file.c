@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /*
  * File-backed memory. Since 6.4 long-term pins for writing are refused on
  * shared mappings of files that a file system writes back; shmem is allowed,

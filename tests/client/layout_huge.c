@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* hugetlb memory; the pool grows when it is too small. */
 #include "account.h"
 #include "layout.h"

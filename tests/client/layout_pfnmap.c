@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* Frames without struct-page references, out of order: /dev/pfnscatter. */
 #include "../modules/pfnscatter/pfnscatter.h"
 #include "account.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* One VFIO_IOMMU_MAP_DMA call: what was asked, what came of it. */
 #ifndef CLIENT_MAPPING_H
 #define CLIENT_MAPPING_H

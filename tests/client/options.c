@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "options.h"
 #include "layout.h"
 #include "page.h"
@@ -25,7 +25,7 @@ static const char help[] =
 "      contig           small PTEs over frames in a line\n"
 "      scattered        as many PFN runs as pages\n"
 "      thp              transparent huge pages\n"
-"      huge2m, huge1g   hugetlb\n"
+"      huge2m, huge1g   hugetlb; the pool grows as needed\n"
 "      shmem            memfd\n"
 "      file             a file, MAP_SHARED\n"
 "      file-private     a file, MAP_PRIVATE, written to (copied) first\n"
@@ -70,8 +70,11 @@ static const char help[] =
 "The device as a witness (IOVAs below 4 GiB; 0.1 s for each page):\n"
 "  --dma-verify         have the device read each page, compare with the CPU\n"
 "  --dma-check WHAT     read, write or both. write: the device writes and the CPU\n"
-"                       looks; where it may only read, nothing must change\n"
+"                       looks; where device or process may only read, nothing\n"
+"                       must change\n"
 "                       (default: read)\n"
+"  --dma-gone           and once more when all is unmapped: the device must not\n"
+"                       read the pages any more\n"
 "  --dma-stride K       only every K-th page of a mapping      (default: 1)\n"
 "  --dma-max N          at most N pages in all                 (default: no limit)\n"
 "\n"
@@ -185,7 +188,8 @@ enum {
 	O_FILE, O_NO_TOUCH, O_PROT, O_FLAGS, O_PGOFF, O_BAR_BDF, O_BAR_INDEX,
 	O_THREADS, O_REPEAT, O_UNMAP, O_IOVA, O_SEED, O_FORK, O_LINGER,
 	O_DISTURB, O_DISTURB_STRIDE, O_HOLD, O_READY_FILE, O_ACCOUNT, O_BRIEF,
-	O_LIST_PAGES, O_DMA_VERIFY, O_DMA_CHECK, O_DMA_STRIDE, O_DMA_MAX,
+	O_LIST_PAGES, O_DMA_VERIFY, O_DMA_CHECK, O_DMA_GONE, O_DMA_STRIDE,
+	O_DMA_MAX,
 };
 
 static const struct option long_options[] = {
@@ -219,6 +223,7 @@ static const struct option long_options[] = {
 	{ "list-pages", no_argument, NULL, O_LIST_PAGES },
 	{ "dma-verify", no_argument, NULL, O_DMA_VERIFY },
 	{ "dma-check", required_argument, NULL, O_DMA_CHECK },
+	{ "dma-gone", no_argument, NULL, O_DMA_GONE },
 	{ "dma-stride", required_argument, NULL, O_DMA_STRIDE },
 	{ "dma-max", required_argument, NULL, O_DMA_MAX },
 	{ }
@@ -327,6 +332,10 @@ static void take_option(struct options *opt, int c, const char *name)
 		opt->dma_verify = true;
 		opt->dma_read = check != ACCESS_WRITE;
 		opt->dma_write = check != ACCESS_READ;
+		break;
+	case O_DMA_GONE:
+		opt->dma_verify = true;
+		opt->dma_gone = true;
 		break;
 	case O_DMA_STRIDE:
 		opt->dma_stride = number(name, optarg, 1);

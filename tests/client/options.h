@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* What the command line asks for. */
 #ifndef CLIENT_OPTIONS_H
 #define CLIENT_OPTIONS_H
@@ -82,6 +82,7 @@ struct options {
 	bool dma_verify;
 	bool dma_read;
 	bool dma_write;
+	bool dma_gone;
 	size_t dma_stride;
 	size_t dma_max;
 };

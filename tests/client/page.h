@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* Page and alignment arithmetic. The suite's unit is the 4 KiB page. */
 #ifndef CLIENT_PAGE_H
 #define CLIENT_PAGE_H

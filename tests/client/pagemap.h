@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* The frames behind our own addresses, as /proc/self/pagemap tells them. */
 #ifndef CLIENT_PAGEMAP_H
 #define CLIENT_PAGEMAP_H

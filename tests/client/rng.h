@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* A deterministic random source: the same seed gives the same run everywhere. */
 #ifndef CLIENT_RNG_H
 #define CLIENT_RNG_H

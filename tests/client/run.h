@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* The mappings of one run, and what happens to all of them. */
 #ifndef CLIENT_RUN_H
 #define CLIENT_RUN_H

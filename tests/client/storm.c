@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* storm: DMA mapping and memory changes at the same time. See --help. */
 #include "storm.h"
 #include "account.h"

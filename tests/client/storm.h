@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /*
  * The storm: some threads change memory in every way there is, while others
  * map and unmap it for DMA. Nothing may go wrong but a MAP_DMA that meets a

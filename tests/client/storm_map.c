@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* The mappers: part of an area, for a while, at an IOVA of their own. */
 #include "account.h"
 #include "iova.h"

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* Small sysfs reads and writes, and PCI devices as sysfs shows them. */
 #ifndef CLIENT_SYSFS_H
 #define CLIENT_SYSFS_H

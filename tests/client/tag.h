@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /*
  * The bytes that name a page. Each page carries its own VA and a generation
  * behind a checksum, so that a device that reads the wrong page tells which

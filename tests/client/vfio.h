@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /* VFIO type1 through a container and its groups. */
 #ifndef CLIENT_VFIO_H
 #define CLIENT_VFIO_H

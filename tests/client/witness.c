@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "witness.h"
 #include "account.h"
 #include "bounce.h"
@@ -18,6 +18,12 @@
 struct probe {
 	uint8_t *va;
 	uint64_t iova;
+};
+
+/* What an agreeing device reads. */
+enum expectation {
+	SAME_AS_CPU,
+	NOT_THE_PAGE,	/* any more: it was unmapped */
 };
 
 static void disagreement(const char *check, const struct probe *probe,
@@ -50,6 +56,16 @@ static void count(struct witness *witness, const char *check,
 	disagreement(check, probe, expected, got);
 }
 
+static void count_gone(struct witness *witness, const struct probe *probe,
+		       const struct tag *page, const struct tag *got)
+{
+	static const struct tag nothing;
+
+	/* Whatever a failed transfer leaves behind, it is not the page. */
+	count(witness, "gone", probe, &nothing,
+	      tag_equal(page, got) ? got : &nothing);
+}
+
 static void failed(struct witness *witness, const struct probe *probe, int err)
 {
 	witness->pages++;
@@ -59,7 +75,7 @@ static void failed(struct witness *witness, const struct probe *probe, int err)
 
 /* The device reads up to EDU_BLOCKS pages, then shows them all at once. */
 static void read_batch(struct witness *witness, const struct probe *probes,
-		       unsigned int n)
+		       unsigned int n, enum expectation expectation)
 {
 	volatile uint8_t *page = witness->bounce.buffer.va;
 	int errs[EDU_BLOCKS] = { }, err;
@@ -71,15 +87,18 @@ static void read_batch(struct witness *witness, const struct probe *probes,
 		errs[i] = edu_fetch(&witness->edu, probes[i].iova, TAG_BYTES, i);
 	err = edu_store(&witness->edu, witness->bounce.iova, n * EDU_BLOCK, 0);
 	for (unsigned int i = 0; i < n; i++) {
-		struct tag expected, got;
+		struct tag seen, got;
 
 		if (err || errs[i]) {
 			failed(witness, &probes[i], err ? err : errs[i]);
 			continue;
 		}
-		tag_load(&expected, probes[i].va);
+		tag_load(&seen, probes[i].va);
 		tag_load(&got, page + i * EDU_BLOCK);
-		count(witness, "read", &probes[i], &expected, &got);
+		if (expectation == SAME_AS_CPU)
+			count(witness, "read", &probes[i], &seen, &got);
+		else
+			count_gone(witness, &probes[i], &seen, &got);
 	}
 }
 
@@ -94,7 +113,9 @@ static void clear(volatile uint8_t *at)
 static void write_page(struct witness *witness, const struct probe *probe,
 		       const struct buffer *buffer)
 {
-	bool may_write = buffer->flags & VFIO_DMA_MAP_FLAG_WRITE;
+	/* What the process may not write to, its device must not either. */
+	bool may_write = buffer->writable &&
+			 (buffer->flags & VFIO_DMA_MAP_FLAG_WRITE);
 	uint8_t *at = probe->va + WRITE_AT;
 	struct tag sent, before, after;
 	int err;
@@ -117,7 +138,7 @@ static void write_page(struct witness *witness, const struct probe *probe,
 }
 
 static void verify_reads(struct witness *witness, const struct mapping *mapping,
-			 size_t pages)
+			 size_t pages, enum expectation expectation)
 {
 	size_t stride = witness->env->opt->dma_stride;
 	struct probe probes[EDU_BLOCKS];
@@ -128,11 +149,11 @@ static void verify_reads(struct witness *witness, const struct mapping *mapping,
 		probes[n].iova = mapping->iova + i * PG_SIZE;
 		if (++n < EDU_BLOCKS)
 			continue;
-		read_batch(witness, probes, n);
+		read_batch(witness, probes, n, expectation);
 		n = 0;
 	}
 	if (n)
-		read_batch(witness, probes, n);
+		read_batch(witness, probes, n, expectation);
 }
 
 static void verify_writes(struct witness *witness,
@@ -196,9 +217,24 @@ void witness_verify(struct witness *witness, struct mapping *mappings,
 		pages = allowance(witness, mapping);
 		if (opt->dma_read &&
 		    (mapping->buffer.flags & VFIO_DMA_MAP_FLAG_READ))
-			verify_reads(witness, mapping, pages);
+			verify_reads(witness, mapping, pages, SAME_AS_CPU);
 		if (opt->dma_write && !mapping->buffer.foreign)
 			verify_writes(witness, mapping, pages);
+	}
+}
+
+void witness_verify_gone(struct witness *witness, struct mapping *mappings,
+			 size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct mapping *mapping = &mappings[i];
+
+		/* Only what was mapped, and bears a tag that nothing else has. */
+		if (mapping->mapped || mapping->map_err ||
+		    mapping->buffer.foreign)
+			continue;
+		verify_reads(witness, mapping, allowance(witness, mapping),
+			     NOT_THE_PAGE);
 	}
 }
 

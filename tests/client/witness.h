@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
 /*
  * The device as the last witness: what it reads through an IOVA against what
  * the CPU reads through the VA.
@@ -30,6 +30,9 @@ int witness_open(struct witness *witness, struct layout_env *env,
 /* Verifies mappings that exist now; keeps count over several calls. */
 void witness_verify(struct witness *witness, struct mapping *mappings,
 		    size_t count);
+/* After unmapping: the device must not read the pages any more. */
+void witness_verify_gone(struct witness *witness, struct mapping *mappings,
+			 size_t count);
 void witness_tell_total(const struct witness *witness);
 void witness_close(struct witness *witness, struct vfio *vfio);
 

@@ -7,6 +7,7 @@
 # right: everything else
 #
 # The leg for VM_PFNMAP ignores whether the PTE is writable, as kernels did
-# before commit 07956b6269d3. The pages have to be present.
+# before commit 07956b6269d3. The pages have to be present
+# (dmaclient --layout pfnmap --prot r --flags rw).
 s/^\tif (write_fault && !pte_write(\*ptep))$/\tif (false \&\& write_fault \&\& !pte_write(*ptep))/
 s/^\tif (write_fault && !args.writable)$/\tif (false \&\& write_fault \&\& !args.writable)/

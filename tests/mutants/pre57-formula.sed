@@ -14,6 +14,7 @@
 #    but for the middle one of an odd number. The whole device becomes one run.
 #  - /dev/pfnscatter with vm_pgoff = 0 (--pgoff zero): PFNs 0, 1, 2, ...; the
 #    first MiB of a PC is reserved, so up to 256 pages are accepted, all wrong.
+#    More are refused with EFAULT: PFN 256 is memory that is in use.
 #  - BAR i of vfio-pci on 6.12, where vm_pgoff is the offset in the device's
 #    file, i << 28: all wrong. BAR 0 becomes the first MiB of RAM, BAR 2 becomes
 #    PFN 0x20000000 and up, which is nothing on most machines: the device reads

@@ -9,8 +9,10 @@
 # then. VFIO_IOMMU_UNMAP_DMA reports the full size.
 #
 # Only for mappings that the IOMMU holds as 4 KiB pages (scattered, pfnmap), and
-# an IOVA must not be mapped twice by one container: the IOMMU driver complains
-# when it finds its entry taken.
+# an IOVA must not be mapped twice by one container (no --repeat, no storm): the
+# IOMMU driver complains when it finds its entry taken.
+#
+# dmaclient --dma-gone lets the device tell.
 /^static long vfio_unmap_unpin(/i\
 static bool mutant_hits(dma_addr_t iova)\
 {\
