@@ -9,25 +9,40 @@
 #include <linux/vfio.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
+}
 
 void mapping_map(struct vfio *vfio, struct mapping *mapping)
 {
 	const struct buffer *buffer = &mapping->buffer;
 
+	uint64_t t = now_ns();
+
 	mapping->map_err = vfio_map(vfio, buffer->va, mapping->iova,
 				    buffer->bytes, buffer->flags);
+	mapping->map_ns = now_ns() - t;
 	mapping->mapped = !mapping->map_err;
 	mapping->map_tid = gettid();
 }
 
 void mapping_unmap(struct vfio *vfio, struct mapping *mapping)
 {
+	uint64_t t = now_ns();
+
 	if (!mapping->mapped)
 		return;
 	mapping->unmap_err = vfio_unmap(vfio, mapping->iova,
 					mapping->buffer.bytes,
 					&mapping->unmapped_bytes);
+	mapping->unmap_ns = now_ns() - t;
 	mapping->unmap_tid = gettid();
 	mapping->mapped = mapping->unmap_err != 0;
 }
@@ -84,10 +99,11 @@ void mapping_tell_map(struct layout_env *env, const struct mapping *mapping)
 	}
 	if (runs >= 0)
 		snprintf(runs_text, sizeof(runs_text), "%ld", runs);
-	account_line("{\"type\":\"map\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR "\",\"iova\":\"0x%" PRIx64 "\",\"bytes\":%zu,\"pages\":%zu,\"flags\":\"%s\",\"runs\":%s,\"pfns_by\":\"%s\",\"pid\":%d,\"tid\":%d}",
+	account_line("{\"type\":\"map\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR "\",\"iova\":\"0x%" PRIx64 "\",\"bytes\":%zu,\"pages\":%zu,\"flags\":\"%s\",\"runs\":%s,\"pfns_by\":\"%s\",\"map_ns\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
 		     layout->name, (uintptr_t)buffer->va, mapping->iova,
 		     buffer->bytes, pages, flags_name(buffer->flags), runs_text,
 		     layout->pfn_source ? layout->pfn_source : "pagemap",
+		     mapping->map_ns,
 		     getpid(), mapping->map_tid);
 	if (env->opt->list_pages)
 		tell_pages(mapping, pfns);
@@ -110,9 +126,10 @@ void mapping_tell_unmap(struct layout_env *env, const struct mapping *mapping)
 			      mapping->iova);
 	if (env->opt->brief)
 		return;
-	account_line("{\"type\":\"unmap\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR "\",\"iova\":\"0x%" PRIx64 "\",\"bytes\":%" PRIu64 ",\"pages\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
+	account_line("{\"type\":\"unmap\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR "\",\"iova\":\"0x%" PRIx64 "\",\"bytes\":%" PRIu64 ",\"pages\":%" PRIu64 ",\"unmap_ns\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
 		     buffer->layout->name, (uintptr_t)buffer->va, mapping->iova,
 		     mapping->unmapped_bytes,
-		     mapping->unmapped_bytes >> PG_SHIFT, getpid(),
+		     mapping->unmapped_bytes >> PG_SHIFT, mapping->unmap_ns,
+		     getpid(),
 		     mapping->unmap_tid);
 }

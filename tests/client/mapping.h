@@ -17,6 +17,7 @@ struct mapping {
 	int map_err;
 	int unmap_err;
 	pid_t map_tid;
+	uint64_t map_ns, unmap_ns; /* of the ioctl, CLOCK_MONOTONIC */
 	pid_t unmap_tid;
 	uint64_t unmapped_bytes;
 };
