@@ -77,9 +77,19 @@ struct tail {
 
 enum call_kind { CALL_NONE, CALL_MAP, CALL_UNMAP, CALL_ATTACH, CALL_PIN };
 
+/* The mapping under way, and how far its pages are compared. */
+struct mapping {
+	u64 iova, va, pfn, pages;
+	u64 at; /* pages done */
+	u64 match, diff, fault;
+	u32 prot;
+	u32 rules; /* enum pfnw_rule bits that hold for the whole call */
+};
+
 struct context {
 	/* verdict run not yet shown; first, the loader reads it when it ends */
 	struct pfnw_ev_run run;
+	u64 n[PFNW_S_HOT]; /* second, the loader reads it too */
 	u64 run_jiffies;
 
 	u32 kind; /* enum call_kind, CALL_NONE between calls */
@@ -89,7 +99,7 @@ struct context {
 	u64 pgd;
 	u64 change_seq, change_fin; /* of the mm when the claim began */
 	u32 watched; /* 1: changes of mm were watched before the call */
-	u32 sourced; /* attach: a frame was asked for; maps are real now */
+	u32 has_probe; /* attach: .probe is a mapping not yet known to be real */
 
 	/* the claim under way, or the last one */
 	u64 claim_va, claim_pages_ptr, claim_pfn_ptr, claim_t0;
@@ -101,6 +111,10 @@ struct context {
 	/* the vfio_dma of the last mapping */
 	u64 dma_iova, dma_va;
 	u32 dma_prot, dma_valid;
+
+	struct mapping map;
+	struct mapping probe;
+	u64 probe_domain;
 
 	/* group of the last domain */
 	u64 domain;
@@ -208,6 +222,12 @@ static __always_inline void count(enum pfnw_stat s, u64 n)
 
 	if (st && (u32)s < PFNW_S_MAX)
 		__sync_fetch_and_add(&st->v[s], n);
+}
+
+/* The same for the hot counters of a task inside a container call. */
+static __always_inline void tally(struct context *c, enum pfnw_stat s, u64 n)
+{
+	c->n[s] += n;
 }
 
 static __always_inline u32 this_tid(void)

@@ -174,34 +174,41 @@ struct pfnw_ev_unmap {
  * record is here, so what could not be recorded is still counted.
  */
 enum pfnw_stat {
+	/*
+	 * Hot: a task adds to its own context, and the end of the container call adds
+	 * that to the set of the CPU.
+	 */
 	PFNW_S_SEEN, /* pages mapped for a VA of a watched process */
 	PFNW_S_MATCH, /* of those: found equal by the programs */
-	PFNW_S_SENT_DIFF, /* of those: handed to the judge, one record a page */
-	PFNW_S_LOST_DIFF, /* of those: no room in the ring buffer */
-	PFNW_S_UNV_CONTEXT, /* of those: no free task context */
-	PFNW_S_UNV_DMA, /* of those: no vfio_dma found for the IOVA */
-	PFNW_S_UNV_FAULT, /* of those: page-table pages could not be read */
-	PFNW_S_LOST_MATCH, /* matched, but the record asked for got lost */
-	PFNW_S_LOST_RECORDS, /* records of any type without room */
 	PFNW_S_MAPS, /* iommu_map() calls seen for a VA */
-	PFNW_S_MAPS_FAILED, /* ... that failed */
-	PFNW_S_MAPS_INTERNAL, /* the kernel's own test mappings in type1 */
-	PFNW_S_MAPS_OTHER, /* iommu_map() calls outside type1 or out of scope */
 	PFNW_S_TP_MAPS, /* iommu:map in a watched call: the second count */
 	PFNW_S_TP_PAGES,
-	PFNW_S_INTERNAL_PAGES,
+	PFNW_S_INTERNAL_PAGES, /* pages of the kernel's own test mappings in type1 */
 	PFNW_S_UNMAPS,
 	PFNW_S_UNMAP_PAGES, /* as unmapped */
 	PFNW_S_TP_UNMAPS,
 	PFNW_S_TP_UNMAP_PAGES,
 	PFNW_S_CLAIMS, /* vaddr_get_pfns() calls that returned pages */
-	PFNW_S_CLAIMS_FAILED,
 	PFNW_S_CLAIM_PAGES,
 	PFNW_S_CLAIM_MATCH,
+	PFNW_S_CLAIM_LOCKED, /* pages whose reading was made under the lock */
+	PFNW_S_HOT,
+	/* Cold: added to the set of the CPU at once. */
+	PFNW_S_SENT_DIFF = PFNW_S_HOT, /* pages seen that went to the judge, one record each */
+	PFNW_S_LOST_DIFF, /* pages seen: no room in the ring buffer for that */
+	PFNW_S_UNV_CONTEXT, /* pages seen: no free task context */
+	PFNW_S_UNV_DMA, /* pages seen: no vfio_dma found for the IOVA */
+	PFNW_S_UNV_FAULT, /* pages seen: page-table pages could not be read */
+	PFNW_S_LOST_MATCH, /* matched, but the record asked for got lost */
+	PFNW_S_LOST_COUNT, /* pages that only the second count knows of */
+	PFNW_S_LOST_RECORDS, /* records of any type without room */
+	PFNW_S_MAPS_FAILED, /* iommu_map() calls that failed */
+	PFNW_S_MAPS_INTERNAL, /* the kernel's own test mappings in type1 */
+	PFNW_S_MAPS_OTHER, /* iommu_map() calls outside type1 or out of scope */
+	PFNW_S_CLAIMS_FAILED,
 	PFNW_S_CLAIM_SENT_DIFF,
 	PFNW_S_CLAIM_LOST_DIFF,
 	PFNW_S_CLAIM_UNV, /* claimed pages without any reading to compare with */
-	PFNW_S_CLAIM_LOCKED, /* pages whose reading was made under the lock */
 	PFNW_S_LINEAR, /* PFNMAP claims */
 	PFNW_S_LINEAR_WRONG, /* ... for which the pre-5.7 formula would be wrong */
 	PFNW_S_CONTEXTS_FULL, /* container calls that got no task context */

@@ -74,22 +74,27 @@ static long ptes_of_run(u32 k, void *arg)
 	return 0;
 }
 
-/* Pages from @va on, of a mapping to @pfn, that the tail and the snapshot confirm. */
-static __noinline u64 confirmed(struct context *c, u64 va, u64 pfn, u64 pages, bool write)
+/* How many pages of c->map, from its first on, do the tail and the snapshot confirm? */
+static __noinline u64 confirmed(struct context *c)
 {
+	struct mapping *m;
 	struct tail *t;
 	struct snap *s;
-	u64 ok = 0;
+	u64 ok = 0, pages;
+	bool write;
 
 	if (!c)
 		return 0;
+	m = &c->map;
 	t = &c->tail;
 	s = &c->snap;
-	if (t->pages && va >= t->va && va < t->va + t->pages * PAGE_BYTES) {
-		u64 off = (va - t->va) / PAGE_BYTES;
+	pages = m->pages;
+	write = m->prot & IOMMU_WRITE;
+	if (t->pages && m->va >= t->va && m->va < t->va + t->pages * PAGE_BYTES) {
+		u64 off = (m->va - t->va) / PAGE_BYTES;
 		u64 n = t->pages - off;
 
-		if (t->pfn + off != pfn || (write && !t->writable))
+		if (t->pfn + off != m->pfn || (write && !t->writable))
 			return 0;
 		if (n >= pages)
 			return pages;
@@ -97,7 +102,7 @@ static __noinline u64 confirmed(struct context *c, u64 va, u64 pfn, u64 pages, b
 	}
 	for (int k = 0; k < SNAP_SEGS; k++) {
 		struct seg *g = &s->seg[k];
-		u64 at = va + ok * PAGE_BYTES;
+		u64 at = m->va + ok * PAGE_BYTES;
 		u64 off, n;
 
 		if (k >= s->nsegs || s->pages == 0)
@@ -109,14 +114,14 @@ static __noinline u64 confirmed(struct context *c, u64 va, u64 pfn, u64 pages, b
 		if (n > pages - ok)
 			n = pages - ok;
 		if (g->level > 1 && g->level <= 3) {
-			if (cpu_leaf_pfn(FMT, g->level, g->entry, at) != pfn + ok ||
+			if (cpu_leaf_pfn(FMT, g->level, g->entry, at) != m->pfn + ok ||
 			    (write && !cpu_writable(g->entry)))
 				return ok;
 		} else if (g->level == 1) {
 			struct run_loop l = { .s = s, .n = n, .all = CPU_P | CPU_RW };
 
 			l.i = (at - s->va) / PAGE_BYTES;
-			l.want = (pfn + ok) << PFNW_PAGE_SHIFT;
+			l.want = (m->pfn + ok) << PFNW_PAGE_SHIFT;
 			if (n == 1) /* scattered: no call for one page */
 				ptes_of_run(0, &l);
 			else
@@ -135,28 +140,18 @@ static __noinline u64 confirmed(struct context *c, u64 va, u64 pfn, u64 pages, b
 	return ok;
 }
 
-struct map_loop {
-	struct context *c;
-	u64 iova, va, pfn, pages; /* of the whole call */
-	u64 at; /* pages done */
-	u64 match, diff, fault;
-	u32 prot;
-	u32 rules; /* that hold for the whole call */
-};
-
-static __noinline int mapping_differs(struct map_loop *l, u64 at, u32 rules, u32 pad)
+/* The page that c->map has come to differs: all that is known of it, to the judge. */
+static __noinline int mapping_differs(struct context *c, u32 rules)
 {
 	struct pfnw_ev_diff *d;
-	struct context *c;
+	struct mapping *m;
 	u64 va, e = 0;
 
-	if (!l)
-		return 0;
-	c = l->c;
 	if (!c)
 		return 0;
-	va = l->va + at * PAGE_BYTES;
-	l->diff++;
+	m = &c->map;
+	va = m->va + m->at * PAGE_BYTES;
+	m->diff++;
 	d = reserve(sizeof(*d));
 	if (!d) {
 		count(PFNW_S_LOST_DIFF, 1);
@@ -165,19 +160,19 @@ static __noinline int mapping_differs(struct map_loop *l, u64 at, u32 rules, u32
 	count(PFNW_S_SENT_DIFF, 1);
 	find_vma_of(c, va);
 	fill_hdr(&d->h, PFNW_EV_DIFF, c);
-	d->iova = l->iova + at * PAGE_BYTES;
+	d->iova = m->iova + m->at * PAGE_BYTES;
 	d->va = va;
-	d->pfn = l->pfn + at;
+	d->pfn = m->pfn + m->at;
 	d->claim_pfn = c->claim_pfn;
 	d->claim_va = c->claim_va;
-	d->map_iova = l->iova;
-	d->map_pa = l->pfn << PFNW_PAGE_SHIFT;
-	d->map_bytes = l->pages * PAGE_BYTES;
+	d->map_iova = m->iova;
+	d->map_pa = m->pfn << PFNW_PAGE_SHIFT;
+	d->map_bytes = m->pages * PAGE_BYTES;
 	d->dma_iova = c->dma_iova;
 	d->dma_va = c->dma_va;
 	d->change_seq = c->change_seq;
 	d->change_fin = c->change_fin;
-	d->prot = l->prot;
+	d->prot = m->prot;
 	d->dma_prot = c->dma_prot;
 	d->at = PFNW_AT_MAP;
 	d->rules = rules;
@@ -195,24 +190,33 @@ static __noinline int mapping_differs(struct map_loop *l, u64 at, u32 rules, u32
 	return 0;
 }
 
+struct map_loop {
+	struct context *c;
+};
+
 /*
  * Slow leg: one page, or the rest of one huge leaf, after the other. A page is
  * equal when the snapshot or the tables as they are now say so.
  */
 static long map_page(u32 i, void *arg)
 {
-	struct map_loop *l = arg;
-	struct context *c = l->c;
-	bool write = l->prot & IOMMU_WRITE;
-	struct pfnw_walk w;
+	struct context *c = ((struct map_loop *)arg)->c;
 	u64 va, pfn, want = 0, e = 0, n = 1;
-	u32 writable = 0, rules = l->rules;
+	u32 writable = 0, rules;
+	struct pfnw_walk w;
+	struct mapping *m;
+	bool write;
 	int level;
 
-	if (!c || l->at >= l->pages)
+	if (!c)
 		return 1;
-	va = l->va + l->at * PAGE_BYTES;
-	pfn = l->pfn + l->at;
+	m = &c->map;
+	if (m->at >= m->pages)
+		return 1;
+	write = m->prot & IOMMU_WRITE;
+	rules = m->rules;
+	va = m->va + m->at * PAGE_BYTES;
+	pfn = m->pfn + m->at;
 	if (!pfn)
 		rules |= PFNW_RULE_PA_ZERO;
 	level = snap_leaf(&c->snap, va, &e);
@@ -220,8 +224,8 @@ static long map_page(u32 i, void *arg)
 		int status = cpu_walk(c->pgd, va, &w);
 
 		if (status == PFNW_WALK_FAULT && !level) {
-			l->fault++;
-			l->at++;
+			m->fault++;
+			m->at++;
 			return 0;
 		}
 		level = status == PFNW_WALK_LEAF ? w.leaf : 0;
@@ -232,79 +236,139 @@ static long map_page(u32 i, void *arg)
 			rules |= PFNW_RULE_PROT;
 	}
 	if (rules) {
-		mapping_differs(l, l->at, rules, 0);
-		l->at++;
+		mapping_differs(c, rules);
+		m->at++;
 		return 0;
 	}
 	if (level > 1)
 		n = cpu_leaf_rest(va, level);
-	if (n > l->pages - l->at)
-		n = l->pages - l->at;
-	l->match += n;
-	l->at += n;
+	if (n > m->pages - m->at)
+		n = m->pages - m->at;
+	m->match += n;
+	m->at += n;
 	return 0;
 }
 
-static __always_inline void extend_run(struct context *c, u64 iova, u64 va, u64 pages, u32 prot)
+static __always_inline void extend_run(struct context *c)
 {
 	struct pfnw_ev_run *r = &c->run;
+	struct mapping *m = &c->map;
 	u64 now = bpf_jiffies64();
 
 	if (r->n_pages &&
-	    (r->iova + r->n_pages * PAGE_BYTES != iova || r->va + r->n_pages * PAGE_BYTES != va ||
-	     r->prot != prot || r->h.domain != c->domain || now - c->run_jiffies > run_flush_jiffies))
+	    (r->iova + r->n_pages * PAGE_BYTES != m->iova ||
+	     r->va + r->n_pages * PAGE_BYTES != m->va || r->prot != m->prot ||
+	     r->h.domain != c->domain || now - c->run_jiffies > run_flush_jiffies))
 		flush_run(c);
 	if (!r->n_pages) {
 		fill_hdr(&r->h, PFNW_EV_RUN, c);
-		r->iova = iova;
-		r->va = va;
-		r->prot = prot;
+		r->iova = m->iova;
+		r->va = m->va;
+		r->prot = m->prot;
 		r->n_maps = 0;
 		c->run_jiffies = now;
 	}
-	r->n_pages += pages;
+	r->n_pages += m->pages;
 	r->n_maps++;
 }
 
-static __noinline int send_map(struct map_loop *l, s32 ret, u32 internal, u32 unverified)
+static __noinline int send_map(struct context *c, s32 ret, u32 internal)
 {
 	struct pfnw_ev_map *r;
-	struct context *c;
+	struct mapping *m;
 	u64 e = 0;
 
-	if (!l)
-		return 0;
-	c = l->c;
 	if (!c)
 		return 0;
+	m = &c->map;
 	r = reserve(sizeof(*r));
 	if (!r) {
-		count(PFNW_S_LOST_MATCH, l->match);
+		count(PFNW_S_LOST_MATCH, m->match);
 		return 0;
 	}
 	fill_hdr(&r->h, PFNW_EV_MAP, c);
-	r->iova = l->iova;
-	r->va = l->va;
-	r->pa = l->pfn << PFNW_PAGE_SHIFT;
-	r->bytes = l->pages * PAGE_BYTES;
-	r->match_pages = l->match;
-	r->diff_pages = l->diff;
-	r->unverified_pages = unverified ? l->pages : l->fault;
+	r->iova = m->iova;
+	r->va = m->va;
+	r->pa = m->pfn << PFNW_PAGE_SHIFT;
+	r->bytes = m->pages * PAGE_BYTES;
+	r->match_pages = m->match;
+	r->diff_pages = m->diff;
+	r->unverified_pages = m->fault;
 	r->dma_iova = c->dma_iova;
 	r->dma_va = c->dma_va;
-	r->prot = l->prot;
+	r->prot = m->prot;
 	r->ret = ret;
 	r->internal = internal;
 	__builtin_memset(r->pad, 0, sizeof(r->pad));
-	r->snap.level = snap_leaf(&c->snap, l->va, &e);
+	r->snap.level = snap_leaf(&c->snap, m->va, &e);
 	r->snap.entry = e;
 	r->snap.locked = c->snap.locked;
 	__builtin_memset(r->snap.pad, 0, sizeof(r->snap.pad));
-	if (l->va)
-		cpu_walk(c->pgd, l->va, &r->walk);
+	if (m->va)
+		cpu_walk(c->pgd, m->va, &r->walk);
 	else
 		__builtin_memset(&r->walk, 0, sizeof(r->walk));
 	submit(r);
+	return 0;
+}
+
+/* Not all of it was confirmed: page by page, with evidence. */
+static __noinline int map_slowly(void *ctx, struct context *c)
+{
+	struct map_loop l = { .c = c };
+
+	if (!c)
+		return 0;
+	c->vma.valid = 0;
+	c->n_stack = 0;
+	save_stack(ctx, c);
+	bpf_loop(8 << 20, map_page, &l, 0);
+	/* A call of more leaves than one loop can do is not proven. */
+	c->map.fault += c->map.pages - c->map.at;
+	if (c->map.fault)
+		count(PFNW_S_UNV_FAULT, c->map.fault);
+	return 0;
+}
+
+/* Compare every page of c->map, which the IOMMU of c->domain was asked to install. */
+static __always_inline void judge_mapping(void *ctx, struct context *c)
+{
+	struct mapping *m = &c->map;
+
+	tally(c, PFNW_S_MAPS, 1);
+	tally(c, PFNW_S_SEEN, m->pages);
+	if ((c->kind != CALL_MAP || !c->dma_valid) && !find_dma(c, m->iova)) {
+		m->fault = m->pages;
+		count(PFNW_S_UNV_DMA, m->pages);
+		if (want_maps)
+			send_map(c, 0, 0);
+		return;
+	}
+	m->va = c->dma_va + (m->iova - c->dma_iova);
+	if ((m->prot & (IOMMU_READ | IOMMU_WRITE)) & ~c->dma_prot)
+		m->rules |= PFNW_RULE_PROT;
+	if (m->pfn && !m->rules && confirmed(c) == m->pages)
+		m->match = m->pages;
+	else
+		map_slowly(ctx, c);
+	tally(c, PFNW_S_MATCH, m->match);
+	if (want_maps)
+		send_map(c, 0, 0);
+	else if (want_runs && m->match == m->pages)
+		extend_run(c);
+	else if (want_runs)
+		flush_run(c); /* what matched of a broken call is counted, not drawn */
+}
+
+static __noinline int judge_probe(void *ctx, struct context *c)
+{
+	if (!c)
+		return 0;
+	c->map = c->probe;
+	c->has_probe = 0;
+	if (c->domain != c->probe_domain)
+		find_group(c, c->probe_domain);
+	judge_mapping(ctx, c);
 	return 0;
 }
 
@@ -326,82 +390,49 @@ SEC("?fexit/iommu_map")
 int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr, size_t size,
 	     int prot)
 {
-	struct map_loop l = { .at = opaque_zero, .match = opaque_zero, .diff = opaque_zero,
-			      .fault = opaque_zero };
 	struct context *c = inside();
-	u64 pages = size >> PFNW_PAGE_SHIFT, rfunc = 0;
-	bool write = prot & IOMMU_WRITE;
-	s32 ret;
+	u64 pages = size >> PFNW_PAGE_SHIFT, ret = 0;
+	struct mapping *m;
 
-	bpf_get_func_ret(ctx, &rfunc);
-	ret = rfunc;
+	bpf_get_func_ret(ctx, &ret);
 	if (!c) {
-		if (!ret)
+		if (!(s32)ret)
 			without_context(pages);
 		return 0;
 	}
-	l.c = c;
-	l.iova = iova;
-	l.pfn = paddr >> PFNW_PAGE_SHIFT;
-	l.pages = pages;
-	l.prot = prot;
+	if (c->has_probe)
+		judge_probe(ctx, c);
+	m = &c->map;
+	m->iova = iova;
+	m->va = 0;
+	m->pfn = paddr >> PFNW_PAGE_SHIFT;
+	m->pages = pages;
+	m->at = 0;
+	m->match = 0;
+	m->diff = 0;
+	m->fault = 0;
+	m->prot = prot;
+	m->rules = 0;
 	if (c->domain != (u64)domain)
 		find_group(c, (u64)domain);
-	if (ret) {
+	if ((s32)ret) {
 		count(PFNW_S_MAPS_FAILED, 1);
 		if (want_maps)
-			send_map(&l, ret, 0, 0);
+			send_map(c, ret, 0);
 		return 0;
 	}
 	/*
-	 * attach_group() first maps two pages of its own to learn about superpages
-	 * (vfio_test_domain_fgsp()) and unmaps them; real mappings come only after a
-	 * frame was asked for.
+	 * attach_group() maps two pages of its own to learn about superpages, and
+	 * unmaps them at once (vfio_test_domain_fgsp()). So the first mapping of that
+	 * size waits for what comes next.
 	 */
-	if (c->kind == CALL_ATTACH && !c->sourced) {
-		count(PFNW_S_MAPS_INTERNAL, 1);
-		count(PFNW_S_INTERNAL_PAGES, pages);
-		if (want_maps)
-			send_map(&l, 0, 1, 0);
+	if (c->kind == CALL_ATTACH && pages == 2 && !c->claim_va && !c->n[PFNW_S_MAPS]) {
+		c->probe = *m;
+		c->probe_domain = (u64)domain;
+		c->has_probe = 1;
 		return 0;
 	}
-	count(PFNW_S_MAPS, 1);
-	count(PFNW_S_SEEN, pages);
-	if (c->kind != CALL_MAP || !c->dma_valid) {
-		if (!find_dma(c, iova)) {
-			count(PFNW_S_UNV_DMA, pages);
-			if (want_maps)
-				send_map(&l, 0, 0, 1);
-			return 0;
-		}
-	}
-	l.va = c->dma_va + (iova - c->dma_iova);
-	if ((prot & (IOMMU_READ | IOMMU_WRITE)) & ~c->dma_prot)
-		l.rules |= PFNW_RULE_PROT;
-	if (l.pfn && !l.rules && confirmed(c, l.va, l.pfn, pages, write) == pages) {
-		l.match = pages;
-	} else {
-		c->vma.valid = 0;
-		c->n_stack = 0;
-		save_stack(ctx, c);
-		bpf_loop(8 << 20, map_page, &l, 0);
-		/* A call of more leaves than one loop can do is not proven. */
-		l.fault += l.pages - l.at;
-	}
-	if (l.match)
-		count(PFNW_S_MATCH, l.match);
-	if (l.fault)
-		count(PFNW_S_UNV_FAULT, l.fault);
-	if (want_maps) {
-		send_map(&l, 0, 0, 0);
-	} else if (want_runs) {
-		if (l.match == pages) {
-			extend_run(c, iova, l.va, pages, prot);
-		} else {
-			flush_run(c);
-			/* a broken call: what of it matched is counted, not drawn */
-		}
-	}
+	judge_mapping(ctx, c);
 	return 0;
 }
 
@@ -412,10 +443,19 @@ static __always_inline int unmapped(u64 domain, u64 iova, u64 bytes, u64 done)
 
 	if (!c)
 		return 0;
-	if (c->kind == CALL_ATTACH && !c->sourced)
-		return 0;
-	count(PFNW_S_UNMAPS, 1);
-	count(PFNW_S_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);
+	if (c->has_probe && c->probe_domain == domain && c->probe.iova == iova) {
+		c->has_probe = 0;
+		count(PFNW_S_MAPS_INTERNAL, 1);
+		tally(c, PFNW_S_INTERNAL_PAGES, c->probe.pages);
+		if (want_maps) {
+			c->map = c->probe;
+			send_map(c, 0, 1);
+		}
+	}
+	if (c->n[PFNW_S_INTERNAL_PAGES] && !c->n[PFNW_S_MAPS])
+		return 0; /* the test mapping going away again */
+	tally(c, PFNW_S_UNMAPS, 1);
+	tally(c, PFNW_S_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);
 	if (!want_maps)
 		return 0;
 	if (c->domain != domain)
@@ -459,33 +499,16 @@ int BPF_PROG(unmap_fast_out, struct iommu_domain *domain, unsigned long iova, si
 	return unmapped((u64)domain, iova, size, ret);
 }
 
-/* vfio_iommu_replay() asks the first domain for its frames: real maps follow. */
-SEC("?fentry/iommu_iova_to_phys")
-int BPF_PROG(iova_to_phys_in)
-{
-	struct context *c = inside();
-
-	if (c && c->kind == CALL_ATTACH)
-		c->sourced = 1;
-	return 0;
-}
-
-/* The second count: independent of the hook above and of its arguments. */
+/* The second count: independent of the hooks above and of their arguments. */
 SEC("?tp_btf/map")
 int BPF_PROG(tp_map, unsigned long iova, u64 paddr, size_t size)
 {
 	struct context *c = inside();
-	u32 tid;
 
-	if (!c) {
-		tid = this_tid();
-		if (!bpf_map_lookup_elem(&spill, &tid))
-			return 0;
-	} else if (c->kind == CALL_ATTACH && !c->sourced) {
-		return 0;
+	if (c) {
+		tally(c, PFNW_S_TP_MAPS, 1);
+		tally(c, PFNW_S_TP_PAGES, size >> PFNW_PAGE_SHIFT);
 	}
-	count(PFNW_S_TP_MAPS, 1);
-	count(PFNW_S_TP_PAGES, size >> PFNW_PAGE_SHIFT);
 	return 0;
 }
 
@@ -494,9 +517,10 @@ int BPF_PROG(tp_unmap, unsigned long iova, size_t size, size_t done)
 {
 	struct context *c = inside();
 
-	if (!c || (c->kind == CALL_ATTACH && !c->sourced))
-		return 0;
-	count(PFNW_S_TP_UNMAPS, 1);
-	count(PFNW_S_TP_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);
+	if (c && !(c->has_probe && c->probe.iova == iova) &&
+	    !(c->n[PFNW_S_INTERNAL_PAGES] && !c->n[PFNW_S_MAPS])) {
+		tally(c, PFNW_S_TP_UNMAPS, 1);
+		tally(c, PFNW_S_TP_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);
+	}
 	return 0;
 }

@@ -136,7 +136,7 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	c->mm = (u64)mm;
 	c->pgd = mm ? (u64)BPF_CORE_READ(mm, pgd) : 0;
 	c->watched = mm ? watch_mm((u64)mm) : 0;
-	c->sourced = 0;
+	c->has_probe = 0;
 	c->in_claim = 0;
 	c->dma_valid = 0;
 	c->domain = 0;
@@ -167,17 +167,32 @@ static __always_inline void flush_run(struct context *c)
 	c->run.n_pages = 0;
 }
 
-static __noinline int leave_call(void)
+static int judge_probe(void *ctx, struct context *c);
+
+/* The call is over: its counters become everybody's, and the two counts are compared. */
+static __noinline int leave_call(void *ctx)
 {
-	u32 tid = this_tid();
+	u32 tid = this_tid(), zero = 0;
 	struct context *c = inside();
+	struct stats *st;
 
 	if (!c) {
 		bpf_map_delete_elem(&spill, &tid);
 		return 0;
 	}
+	if (c->has_probe)
+		judge_probe(ctx, c);
 	if (want_runs)
 		flush_run(c);
+	if (c->n[PFNW_S_TP_PAGES] > c->n[PFNW_S_SEEN] + c->n[PFNW_S_INTERNAL_PAGES])
+		count(PFNW_S_LOST_COUNT, c->n[PFNW_S_TP_PAGES] - c->n[PFNW_S_SEEN] -
+						 c->n[PFNW_S_INTERNAL_PAGES]);
+	st = bpf_map_lookup_elem(&stats, &zero);
+	for (int i = 0; i < PFNW_S_HOT; i++) {
+		if (st && c->n[i])
+			__sync_fetch_and_add(&st->v[i], c->n[i]);
+		c->n[i] = 0;
+	}
 	c->kind = CALL_NONE;
 	return 0;
 }
@@ -209,7 +224,7 @@ SEC("?fexit/vfio_iommu_type1_ioctl")
 int BPF_PROG(container_call_out, void *iommu, unsigned int cmd)
 {
 	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA)
-		leave_call();
+		leave_call(ctx);
 	return 0;
 }
 
@@ -222,7 +237,7 @@ int BPF_PROG(attach_group_in, void *iommu, struct iommu_group *group)
 SEC("?fexit/vfio_iommu_type1_attach_group")
 int BPF_PROG(attach_group_out)
 {
-	return leave_call();
+	return leave_call(ctx);
 }
 
 /* mdev and emulated devices: claims without a mapping. */
@@ -235,7 +250,7 @@ int BPF_PROG(pin_pages_in, void *iommu, struct iommu_group *group)
 SEC("?fexit/vfio_iommu_type1_pin_pages")
 int BPF_PROG(pin_pages_out)
 {
-	return leave_call();
+	return leave_call(ctx);
 }
 
 /* ---- claims ---- */
@@ -312,7 +327,6 @@ int BPF_PROG(claim_in, struct mm_struct *mm, unsigned long va, long npages, int 
 	c->claim_diff = 0;
 	c->vma.valid = 0;
 	c->in_claim = 1;
-	c->sourced = 1;
 	if (want_runs) /* GUP may sleep for long: show what is settled */
 		flush_run(c);
 	remember_changes(c);
@@ -512,7 +526,7 @@ static __noinline int compare_pages(struct context *c, u64 ret)
 		}
 		if (!p.diff && (p.all & CPU_P) &&
 		    (!(c->claim_prot & IOMMU_WRITE) || cpu_writable(p.all))) {
-			count(PFNW_S_CLAIM_MATCH, ret);
+			tally(c, PFNW_S_CLAIM_MATCH, ret);
 			return 0;
 		}
 		s->contig = 0;
@@ -520,7 +534,7 @@ static __noinline int compare_pages(struct context *c, u64 ret)
 	find_vma_of(c, c->claim_va);
 	bpf_loop(BATCH_PAGES, claim_page, &l, 0);
 	if (l.match)
-		count(PFNW_S_CLAIM_MATCH, l.match);
+		tally(c, PFNW_S_CLAIM_MATCH, l.match);
 	if (l.unv)
 		count(PFNW_S_CLAIM_UNV, l.unv);
 	return 0;
@@ -650,6 +664,15 @@ static __noinline int send_claim(struct context *c, long ret, u64 pfn, u32 reser
 	return 0;
 }
 
+/* The first page was counted by its pages[0]; now it is counted by *pfn. */
+static __always_inline void uncount_first(struct context *c)
+{
+	if (vmemmap)
+		tally(c, PFNW_S_CLAIM_MATCH, -1ULL);
+	else
+		count(PFNW_S_CLAIM_UNV, -1ULL);
+}
+
 /*
  * Exit of vaddr_get_pfns(): *pfn is what the caller will use for the first page;
  * the PFNMAP leg has nothing else. pages[] was compared at the exit of GUP.
@@ -683,8 +706,8 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 	if (bpf_probe_read_kernel(&pfn, sizeof(pfn), (void *)c->claim_pfn_ptr))
 		pfn = ~0ULL;
 	c->claim_pfn = pfn;
-	count(PFNW_S_CLAIMS, 1);
-	count(PFNW_S_CLAIM_PAGES, n);
+	tally(c, PFNW_S_CLAIMS, 1);
+	tally(c, PFNW_S_CLAIM_PAGES, n);
 	if (leg != 2) {
 		/* No pages[]: the PFNMAP leg, with or without its hook. */
 		if (leg != 3 || n > 1) {
@@ -700,7 +723,7 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 			rules |= PFNW_RULE_NOT_RESERVED;
 	}
 	if (c->snap.locked)
-		count(PFNW_S_CLAIM_LOCKED, n);
+		tally(c, PFNW_S_CLAIM_LOCKED, n);
 	level = snap_leaf(&c->snap, c->claim_va, &e);
 	if (!leaf_frame(level, e, c->claim_va, &want, &writable)) {
 		if (leg != 2)
@@ -720,12 +743,12 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 		save_stack(ctx, c);
 		claim_differs(c, c->claim_va, pfn, rules);
 		if (leg == 2) /* pages[0] was right, *pfn is not: one page, one verdict */
-			count(vmemmap ? PFNW_S_CLAIM_MATCH : PFNW_S_CLAIM_UNV, -1ULL);
+			uncount_first(c);
 	}
 	if (leg != 2 && level) {
 		/* one frame, or the rest of one leaf: the first speaks for all */
 		if (!rules)
-			count(PFNW_S_CLAIM_MATCH, n);
+			tally(c, PFNW_S_CLAIM_MATCH, n);
 		else if (n > 1)
 			count(PFNW_S_CLAIM_UNV, n - 1);
 	}

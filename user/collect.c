@@ -346,12 +346,9 @@ void collector_summary(struct collector *c, struct summary *s)
 	/* sent, and never seen here: lost, whatever the reason */
 	if (k[PFNW_S_SENT_DIFF] > c->diffs)
 		p->lost += k[PFNW_S_SENT_DIFF] - c->diffs;
-	p->seen = k[PFNW_S_SEEN];
-	/* The second count knows of pages that the first never saw. */
-	if (hooks_slot(&c->session->hooks, "map-count") && k[PFNW_S_TP_PAGES] > p->seen) {
-		p->lost += k[PFNW_S_TP_PAGES] - p->seen;
-		p->seen = k[PFNW_S_TP_PAGES];
-	}
+	/* pages of a finished call that only the second count knows of */
+	p->lost += k[PFNW_S_LOST_COUNT];
+	p->seen = k[PFNW_S_SEEN] + k[PFNW_S_LOST_COUNT];
 	accounted = p->match + p->mismatch + p->stale + p->raced + p->unverified + p->lost;
 	if (accounted < p->seen)
 		p->lost += p->seen - accounted;
@@ -371,8 +368,9 @@ void collector_summary(struct collector *c, struct summary *s)
 	s->maps_failed = k[PFNW_S_MAPS_FAILED];
 	s->maps_internal = k[PFNW_S_MAPS_INTERNAL];
 	s->maps_other = k[PFNW_S_MAPS_OTHER];
-	s->tp_maps = k[PFNW_S_TP_MAPS];
-	s->tp_pages = k[PFNW_S_TP_PAGES];
+	/* both counts without the kernel's own test mappings */
+	s->tp_maps = k[PFNW_S_TP_MAPS] - k[PFNW_S_MAPS_INTERNAL];
+	s->tp_pages = k[PFNW_S_TP_PAGES] - k[PFNW_S_INTERNAL_PAGES];
 	s->unmaps = k[PFNW_S_UNMAPS];
 	s->unmap_pages = k[PFNW_S_UNMAP_PAGES];
 	s->tp_unmaps = k[PFNW_S_TP_UNMAPS];

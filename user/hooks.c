@@ -59,9 +59,6 @@ static const struct hook table[] = {
 	  "every range that the IOMMU is asked to remove", "unmaps are not shown" },
 	{ "unmap-count", "unmap", NULL, RUNG_TRACEPOINT, { "tp_unmap", NULL }, false,
 	  "iommu:unmap, the second count of unmapped pages", "unmaps are counted once only" },
-	{ "replay", "iommu_iova_to_phys", NULL, RUNG_FTRACE, { "iova_to_phys_in", NULL }, false,
-	  "tells replayed mappings from the kernel's own test mapping",
-	  "replayed mappings are taken for the kernel's own" },
 	/* page-table changes */
 	{ "zap", "unmap_page_range", NULL, RUNG_FTRACE, { "zap_in", "zap_out" }, false,
 	  "munmap, MADV_DONTNEED, truncation, exit",

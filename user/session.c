@@ -336,6 +336,37 @@ int session_poll(struct session *s, int ms)
 	return session_consume(s);
 }
 
+/* How a struct context (bpf/core.bpf.h) begins. */
+struct context_head {
+	struct pfnw_ev_run run;
+	uint64_t n[PFNW_S_HOT];
+};
+
+static void for_each_context(struct session *s, void (*fn)(const struct context_head *, void *),
+			     void *arg)
+{
+	int fd = bpf_map__fd(s->skel->maps.contexts);
+	struct context_head *value = malloc(bpf_map__value_size(s->skel->maps.contexts));
+	uint32_t key, *prev = NULL, next;
+
+	while (value && !bpf_map_get_next_key(fd, prev, &next)) {
+		key = next;
+		prev = &key;
+		if (!bpf_map_lookup_elem(fd, &key, value))
+			fn(value, arg);
+	}
+	free(value);
+}
+
+/* A task that is inside a call still has its counts to itself. */
+static void add_hot(const struct context_head *c, void *arg)
+{
+	uint64_t *v = arg;
+
+	for (int i = 0; i < PFNW_S_HOT; i++)
+		v[i] += c->n[i];
+}
+
 void session_stats(struct session *s, uint64_t *v)
 {
 	uint64_t per_cpu[s->n_cpus][PFNW_S_MAX];
@@ -347,6 +378,7 @@ void session_stats(struct session *s, uint64_t *v)
 	for (int c = 0; c < s->n_cpus; c++)
 		for (int i = 0; i < PFNW_S_MAX; i++)
 			v[i] += per_cpu[c][i];
+	for_each_context(s, add_hot, v);
 }
 
 uint64_t session_missed(struct session *s, const char **what)
@@ -369,23 +401,25 @@ uint64_t session_missed(struct session *s, const char **what)
 	return n;
 }
 
+struct run_call {
+	session_record_fn fn;
+	void *ctx;
+};
+
+static void hand_run(const struct context_head *c, void *arg)
+{
+	struct run_call *r = arg;
+	struct pfnw_ev_run run = c->run;
+
+	if (run.n_pages)
+		r->fn(r->ctx, &run, sizeof(run));
+}
+
 void session_open_runs(struct session *s, session_record_fn fn, void *ctx)
 {
-	int fd = bpf_map__fd(s->skel->maps.contexts);
-	size_t bytes = bpf_map__value_size(s->skel->maps.contexts);
-	struct pfnwatch_open_run {
-		struct pfnw_ev_run run;
-	} *value = malloc(bytes);
-	uint32_t key, *prev = NULL, next;
+	struct run_call r = { fn, ctx };
 
-	while (value && !bpf_map_get_next_key(fd, prev, &next)) {
-		key = next;
-		prev = &key;
-		/* run is the first member of struct context (bpf/core.bpf.h) */
-		if (!bpf_map_lookup_elem(fd, &key, value) && value->run.n_pages)
-			fn(ctx, &value->run, sizeof(value->run));
-	}
-	free(value);
+	for_each_context(s, hand_run, &r);
 }
 
 void session_detach(struct session *s)
