@@ -42,17 +42,21 @@ int BPF_PROG(process_forked, struct task_struct *parent, struct task_struct *chi
 {
 	u32 p = parent->tgid, c = child->tgid, one = 1;
 
-	if (p != c && bpf_map_lookup_elem(&scope, &p))
-		bpf_map_update_elem(&scope, &c, &one, BPF_ANY);
+	if (p != c && bpf_map_lookup_elem(&scope, &p) &&
+	    bpf_map_update_elem(&scope, &c, &one, BPF_ANY))
+		count(PFNW_S_SCOPE_FULL, 1);
 	return 0;
 }
 
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_exited, struct task_struct *t)
 {
-	u32 tid = t->pid;
+	u32 tid = t->pid, tgid = t->tgid;
 
 	bpf_map_delete_elem(&contexts, &tid);
+	/* the last thread: its number may soon be somebody else's */
+	if (scope_pids && !BPF_CORE_READ(t, signal, live.counter))
+		bpf_map_delete_elem(&scope, &tgid);
 	return 0;
 }
 

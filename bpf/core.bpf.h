@@ -86,6 +86,11 @@ struct mapping {
 	u32 rules; /* enum pfnw_rule bits that hold for the whole call */
 };
 
+/* A point in the history of page-table changes of one mm. */
+struct moment {
+	u64 seq, fin;
+};
+
 struct context {
 	/* verdict run not yet shown; first, the loader reads it when it ends */
 	struct pfnw_ev_run run;
@@ -93,19 +98,26 @@ struct context {
 	u64 run_jiffies;
 
 	u32 kind; /* enum call_kind, CALL_NONE between calls */
-	u32 in_claim;
+	u32 in_claim; /* the leg of vaddr_get_pfns() that has spoken */
 	u64 iommu; /* struct vfio_iommu * */
 	u64 mm;
 	u64 pgd;
-	u64 change_seq, change_fin; /* of the mm when the claim began */
+	/*
+	 * The changes of the mm when the last claim began, and when the oldest claim
+	 * began of which something may still wait to be mapped.
+	 */
+	struct moment since, oldest;
 	u32 watched; /* 1: changes of mm were watched before the call */
 	u32 has_probe; /* attach: .probe is a mapping not yet known to be real */
 
 	/* the claim under way, or the last one */
 	u64 claim_va, claim_pages_ptr, claim_pfn_ptr, claim_t0;
 	u64 claim_asked, claim_pfn;
+	u64 claim_end; /* VA behind the last claim that had pages; 0: none in this call */
+	u64 mapped_end; /* VA behind the last mapping */
 	u32 claim_prot;
 	u32 claim_diff; /* pages of it that differ */
+	u64 claim_unv; /* and that could not be compared */
 	u64 claim_first_diff; /* 1: its first page does */
 
 	/* the vfio_dma of the last mapping */
@@ -115,6 +127,7 @@ struct context {
 	struct mapping map;
 	struct mapping probe;
 	u64 probe_domain;
+	u64 foreign_pages; /* mapped for another device in the middle of this call */
 
 	/* group of the last domain */
 	u64 domain;
@@ -182,12 +195,17 @@ struct {
 	__type(value, struct watch);
 } blank_watch SEC(".maps");
 
-/* Changes under way: thread and function -> struct change.seq. */
+struct under_way {
+	u64 mm;
+	u64 seq;
+};
+
+/* Changes under way, by thread and function. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, u64);
-	__type(value, u64);
+	__type(value, struct under_way);
 } changing SEC(".maps");
 
 /* Processes in scope, by tgid. */
@@ -235,13 +253,16 @@ static __always_inline u32 this_tid(void)
 	return (u32)bpf_get_current_pid_tgid();
 }
 
-/* The context of this thread, if it is inside a container call. */
+/*
+ * The context of this thread, if it is inside a container call. An interrupt may
+ * map DMA for another device on top of it: that is nobody's call.
+ */
 static __always_inline struct context *inside(void)
 {
 	u32 tid = this_tid();
 	struct context *c = bpf_map_lookup_elem(&contexts, &tid);
 
-	return c && c->kind != CALL_NONE ? c : NULL;
+	return c && c->kind != CALL_NONE && !in_interrupt() ? c : NULL;
 }
 
 static __always_inline u64 read_u64(u64 kaddr, bool *ok)

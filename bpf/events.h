@@ -89,7 +89,8 @@ struct pfnw_ev_run {
 
 enum pfnw_at {
 	PFNW_AT_MAP = 1, /* iommu_map() */
-	PFNW_AT_CLAIM, /* vaddr_get_pfns() */
+	PFNW_AT_CLAIM, /* vaddr_get_pfns(), a mapping of the page follows */
+	PFNW_AT_PIN, /* vaddr_get_pfns() for an mdev: nothing follows */
 };
 
 /* Which rule was found broken; bits, may be several. */
@@ -209,10 +210,12 @@ enum pfnw_stat {
 	PFNW_S_CLAIM_SENT_DIFF,
 	PFNW_S_CLAIM_LOST_DIFF,
 	PFNW_S_CLAIM_UNV, /* claimed pages without any reading to compare with */
+	PFNW_S_PIN_UNV, /* the same for an mdev, where no mapping follows */
 	PFNW_S_LINEAR, /* PFNMAP claims */
 	PFNW_S_LINEAR_WRONG, /* ... for which the pre-5.7 formula would be wrong */
 	PFNW_S_CONTEXTS_FULL, /* container calls that got no task context */
 	PFNW_S_SPILL_FULL, /* ... and whose pages could not be told apart */
+	PFNW_S_SCOPE_FULL, /* a child or a group that may have been left out of scope */
 	PFNW_S_WATCH_FULL, /* an mm that could not be watched for changes */
 	PFNW_S_CHANGES, /* page-table changes under watched mms */
 	PFNW_S_MAX,

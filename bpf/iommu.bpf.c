@@ -6,6 +6,8 @@
  * reach, with the tables as they are now.
  */
 
+#define IOMMU_DOMAIN_UNMANAGED 1 /* __IOMMU_DOMAIN_PAGING, include/linux/iommu.h */
+
 /* The vfio_dma that @iova belongs to: greatest dma.iova <= iova. */
 static __noinline int find_dma(struct context *c, u64 iova)
 {
@@ -144,6 +146,7 @@ static __noinline u64 confirmed(struct context *c)
 static __noinline int mapping_differs(struct context *c, u32 rules)
 {
 	struct pfnw_ev_diff *d;
+	struct moment since;
 	struct mapping *m;
 	u64 va, e = 0;
 
@@ -170,8 +173,9 @@ static __noinline int mapping_differs(struct context *c, u32 rules)
 	d->map_bytes = m->pages * PAGE_BYTES;
 	d->dma_iova = c->dma_iova;
 	d->dma_va = c->dma_va;
-	d->change_seq = c->change_seq;
-	d->change_fin = c->change_fin;
+	since = moment_of(c, va);
+	d->change_seq = since.seq;
+	d->change_fin = since.fin;
 	d->prot = m->prot;
 	d->dma_prot = c->dma_prot;
 	d->at = PFNW_AT_MAP;
@@ -351,6 +355,7 @@ static __always_inline void judge_mapping(void *ctx, struct context *c)
 		m->match = m->pages;
 	else
 		map_slowly(ctx, c);
+	c->mapped_end = m->va + m->pages * PAGE_BYTES;
 	tally(c, PFNW_S_MATCH, m->match);
 	if (want_maps)
 		send_map(c, 0, 0);
@@ -400,6 +405,17 @@ int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr
 			without_context(pages);
 		return 0;
 	}
+	/*
+	 * A fault or an allocation inside the call may do I/O, and that maps for
+	 * another device: a domain of type1 is UNMANAGED, and one of the container's.
+	 */
+	if (c->in_claim || domain->type != IOMMU_DOMAIN_UNMANAGED ||
+	    (c->domain != (u64)domain && !find_group(c, (u64)domain))) {
+		count(PFNW_S_MAPS_OTHER, 1);
+		if (!c->in_claim && !(s32)ret)
+			c->foreign_pages += pages;
+		return 0;
+	}
 	if (c->has_probe)
 		judge_probe(ctx, c);
 	m = &c->map;
@@ -413,8 +429,6 @@ int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr
 	m->fault = 0;
 	m->prot = prot;
 	m->rules = 0;
-	if (c->domain != (u64)domain)
-		find_group(c, (u64)domain);
 	if ((s32)ret) {
 		count(PFNW_S_MAPS_FAILED, 1);
 		if (want_maps)
@@ -441,7 +455,7 @@ static __always_inline int unmapped(u64 domain, u64 iova, u64 bytes, u64 done)
 	struct context *c = inside();
 	struct pfnw_ev_unmap *r;
 
-	if (!c)
+	if (!c || c->in_claim || (c->domain != domain && !find_group(c, domain)))
 		return 0;
 	if (c->has_probe && c->probe_domain == domain && c->probe.iova == iova) {
 		c->has_probe = 0;
@@ -458,8 +472,6 @@ static __always_inline int unmapped(u64 domain, u64 iova, u64 bytes, u64 done)
 	tally(c, PFNW_S_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);
 	if (!want_maps)
 		return 0;
-	if (c->domain != domain)
-		find_group(c, domain);
 	r = reserve(sizeof(*r));
 	if (!r)
 		return 0;
@@ -505,7 +517,7 @@ int BPF_PROG(tp_map, unsigned long iova, u64 paddr, size_t size)
 {
 	struct context *c = inside();
 
-	if (c) {
+	if (c && !c->in_claim) {
 		tally(c, PFNW_S_TP_MAPS, 1);
 		tally(c, PFNW_S_TP_PAGES, size >> PFNW_PAGE_SHIFT);
 	}
@@ -517,7 +529,7 @@ int BPF_PROG(tp_unmap, unsigned long iova, size_t size, size_t done)
 {
 	struct context *c = inside();
 
-	if (c && !(c->has_probe && c->probe.iova == iova) &&
+	if (c && !c->in_claim && !(c->has_probe && c->probe.iova == iova) &&
 	    !(c->n[PFNW_S_INTERNAL_PAGES] && !c->n[PFNW_S_MAPS])) {
 		tally(c, PFNW_S_TP_UNMAPS, 1);
 		tally(c, PFNW_S_TP_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);

@@ -17,6 +17,7 @@ enum change_fn {
 	CHANGE_PROT,
 	CHANGE_UNMAP_ONE,
 	CHANGE_MIGRATE_ONE,
+	CHANGE_MKCLEAN,
 	CHANGE_COW,
 	CHANGE_COW_HUGE,
 	CHANGE_HUGETLB_FAULT,
@@ -79,33 +80,37 @@ static __always_inline u64 changing_key(enum change_fn fn)
 static __always_inline int enter_change(enum change_fn fn, u64 mm, u64 start, u64 end)
 {
 	struct watch *w = watch_of(mm);
-	u64 key, seq;
+	struct under_way u = { .mm = mm };
+	u64 key;
 
 	if (!w)
 		return 0;
 	key = changing_key(fn);
-	seq = change_begin(w, start, end);
-	bpf_map_update_elem(&changing, &key, &seq, BPF_ANY);
+	u.seq = change_begin(w, start, end);
+	bpf_map_update_elem(&changing, &key, &u, BPF_ANY);
 	return 0;
 }
 
+/* @mm 0: the arguments may be stale by now, only end what is known to have begun. */
 static __always_inline int leave_change(enum change_fn fn, u64 mm, u64 start, u64 end)
 {
-	struct watch *w = watch_of(mm);
-	u64 key, *p, seq;
+	u64 key = changing_key(fn);
+	struct under_way *u = bpf_map_lookup_elem(&changing, &key);
+	struct watch *w;
 
-	if (!w)
-		return 0;
-	key = changing_key(fn);
-	p = bpf_map_lookup_elem(&changing, &key);
-	if (p) {
-		seq = *p;
+	if (u) {
+		u64 seq = u->seq;
+
+		w = watch_of(u->mm);
 		bpf_map_delete_elem(&changing, &key);
-	} else {
-		/* Under way since before the mm was watched: say so now. */
-		seq = change_begin(w, start, end);
+		if (w)
+			change_end(w, seq);
+		return 0;
 	}
-	change_end(w, seq);
+	/* Under way since before the mm was watched: say so now. */
+	w = mm ? watch_of(mm) : NULL;
+	if (w)
+		change_end(w, change_begin(w, start, end));
 	return 0;
 }
 
@@ -235,14 +240,15 @@ static __always_inline u64 around(struct vm_area_struct *vma, u64 bytes)
 	return vma->vm_flags & VM_HUGETLB ? 1ULL << 30 : bytes;
 }
 
-#define FOLIO_BYTES (2ULL << 20)
+#define FOLIO_BYTES (2ULL << 20) /* may be mapped at any offset: twice that is safe */
 
 SEC("?fentry/try_to_unmap_one")
 int BPF_PROG(unmap_one_in, void *folio, struct vm_area_struct *vma, unsigned long addr)
 {
 	u64 n = around(vma, FOLIO_BYTES);
 
-	return enter_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr & ~(n - 1), (addr & ~(n - 1)) + n);
+	addr &= ~(n - 1);
+	return enter_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fexit/try_to_unmap_one")
@@ -250,7 +256,8 @@ int BPF_PROG(unmap_one_out, void *folio, struct vm_area_struct *vma, unsigned lo
 {
 	u64 n = around(vma, FOLIO_BYTES);
 
-	return leave_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr & ~(n - 1), (addr & ~(n - 1)) + n);
+	addr &= ~(n - 1);
+	return leave_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fentry/try_to_migrate_one")
@@ -258,7 +265,8 @@ int BPF_PROG(migrate_one_in, void *folio, struct vm_area_struct *vma, unsigned l
 {
 	u64 n = around(vma, FOLIO_BYTES);
 
-	return enter_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr & ~(n - 1), (addr & ~(n - 1)) + n);
+	addr &= ~(n - 1);
+	return enter_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fexit/try_to_migrate_one")
@@ -266,7 +274,23 @@ int BPF_PROG(migrate_one_out, void *folio, struct vm_area_struct *vma, unsigned 
 {
 	u64 n = around(vma, FOLIO_BYTES);
 
-	return leave_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr & ~(n - 1), (addr & ~(n - 1)) + n);
+	addr &= ~(n - 1);
+	return leave_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+}
+
+/* Writeback takes the right to write away, without mmap_lock, of pinned pages too. */
+SEC("?fentry/page_mkclean_one")
+int BPF_PROG(mkclean_in, void *folio, struct vm_area_struct *vma, unsigned long addr)
+{
+	addr &= ~(FOLIO_BYTES - 1);
+	return enter_change(CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
+}
+
+SEC("?fexit/page_mkclean_one")
+int BPF_PROG(mkclean_out, void *folio, struct vm_area_struct *vma, unsigned long addr)
+{
+	addr &= ~(FOLIO_BYTES - 1);
+	return leave_change(CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
 }
 
 /*
@@ -285,10 +309,7 @@ SEC("?fexit/do_wp_page")
 int BPF_PROG(cow_out, struct vm_fault *vmf)
 {
 	/* vmf->vma may be gone once mmap_lock was dropped for a retry */
-	struct task_struct *t = bpf_get_current_task_btf();
-	u64 va = vmf->address & ~(PAGE_BYTES - 1);
-
-	return leave_change(CHANGE_COW, (u64)t->mm, va, va + PAGE_BYTES);
+	return leave_change(CHANGE_COW, 0, 0, 0);
 }
 
 SEC("?fentry/do_huge_pmd_wp_page")
@@ -302,10 +323,7 @@ int BPF_PROG(cow_huge_in, struct vm_fault *vmf)
 SEC("?fexit/do_huge_pmd_wp_page")
 int BPF_PROG(cow_huge_out, struct vm_fault *vmf)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
-	u64 va = vmf->address & ~(FOLIO_BYTES - 1);
-
-	return leave_change(CHANGE_COW_HUGE, (u64)t->mm, va, va + FOLIO_BYTES);
+	return leave_change(CHANGE_COW_HUGE, 0, 0, 0);
 }
 
 #define HUGETLB_BYTES (1ULL << 30)

@@ -22,10 +22,28 @@ static __always_inline u64 claim_pages(u64 arg6)
 }
 
 /*
- * Position of the `struct vm_area_struct *` among the arguments of the functions
- * that change page tables. change_protection() got the mmu_gather in front in
- * 4a18419f71cd ("mm/mprotect: use mmu_gather"); struct pagetable_move_control
- * took over move_page_tables() in 6.16. The loader looks at the prototypes.
+ * Are we in an interrupt on top of the task that `current` names? x86 kept its
+ * preempt_count in a variable of its own until 64701838bf05 ("x86/percpu: Move
+ * preempt_count next to current_task", 6.2), then in struct pcpu_hot, and has it in
+ * a variable again since 6.15. On a kernel with neither the answer is no.
  */
+struct pcpu_hot {
+	int preempt_count;
+} __attribute__((preserve_access_index));
+
+extern const int __preempt_count __ksym __weak;
+extern const struct pcpu_hot pcpu_hot __ksym __weak;
+
+#define IN_INTERRUPT 0x00ff0100 /* NMI, hard IRQ, serving a softirq: preempt.h */
+
+static __always_inline bool in_interrupt(void)
+{
+	if (&__preempt_count)
+		return *(int *)bpf_this_cpu_ptr(&__preempt_count) & IN_INTERRUPT;
+	if (&pcpu_hot)
+		return ((struct pcpu_hot *)bpf_this_cpu_ptr(&pcpu_hot))->preempt_count &
+		       IN_INTERRUPT;
+	return false;
+}
 
 #endif

@@ -12,42 +12,57 @@
 #define VFIO_IOMMU_MAP_DMA 15217 /* _IO(';', 100 + 13), include/uapi/linux/vfio.h */
 #define VFIO_IOMMU_UNMAP_DMA 15218
 
-static __always_inline bool group_in_domain(u64 vd, s32 group)
+struct group_loop {
+	struct list_head *head, *at; /* domains */
+	struct list_head *ghead, *gat; /* groups of the domain under way; NULL: none */
+	s32 group;
+	u32 found;
+};
+
+/* One step through all groups of all domains. */
+static long group_step(u32 i, void *arg)
 {
-	struct list_head *head = &((struct vfio_domain *)vd)->group_list;
-	struct list_head *at = BPF_CORE_READ((struct vfio_domain *)vd, group_list.next);
+	struct group_loop *l = arg;
+	struct vfio_iommu_group *g;
+	struct vfio_domain *d;
 
-	for (int i = 0; i < 16; i++) {
-		struct vfio_iommu_group *g;
-
-		if (!at || at == head)
-			return false;
-		g = (void *)at - bpf_core_field_offset(struct vfio_iommu_group, next);
-		if (BPF_CORE_READ(g, iommu_group, id) == group)
-			return true;
-		at = BPF_CORE_READ(at, next);
+	if (l->gat && l->gat != l->ghead) {
+		g = (void *)l->gat - bpf_core_field_offset(struct vfio_iommu_group, next);
+		if (BPF_CORE_READ(g, iommu_group, id) == l->group) {
+			l->found = 1;
+			return 1;
+		}
+		l->gat = BPF_CORE_READ(g, next.next);
+		return 0;
 	}
-	return false;
+	if (!l->at || l->at == l->head)
+		return 1;
+	d = (void *)l->at - bpf_core_field_offset(struct vfio_domain, next);
+	l->ghead = &d->group_list;
+	l->gat = BPF_CORE_READ(d, group_list.next);
+	l->at = BPF_CORE_READ(d, next.next);
+	return 0;
 }
 
 /* Is the group that the user asked for in this container? */
 static __noinline int group_in_container(u64 iommu, s32 group)
 {
-	struct list_head *head = &((struct vfio_iommu *)iommu)->domain_list;
-	struct list_head *at = BPF_CORE_READ((struct vfio_iommu *)iommu, domain_list.next);
+	struct vfio_iommu *container = (void *)iommu;
+	struct group_loop l = { .group = group, .found = opaque_zero };
+	long steps;
 
-	for (int i = 0; i < 8; i++) {
-		if (!at || at == head)
-			return 0;
-		if (group_in_domain((u64)at - bpf_core_field_offset(struct vfio_domain, next),
-				    group))
-			return 1;
-		at = BPF_CORE_READ(at, next);
-	}
-	return 0;
+	l.head = &container->domain_list;
+	l.at = BPF_CORE_READ(container, domain_list.next);
+	steps = bpf_loop(4096, group_step, &l, 0);
+	if (steps >= 4096)
+		count(PFNW_S_SCOPE_FULL, 1);
+	return l.found;
 }
 
-/* The first group of @domain in the container of @c; 0: of its first domain. */
+/*
+ * The first group of @domain in the container of @c; 0: of its first domain.
+ * Returns 0 when the container has no such domain.
+ */
 static __noinline int find_group(struct context *c, u64 domain)
 {
 	struct vfio_iommu *container;
@@ -55,14 +70,14 @@ static __noinline int find_group(struct context *c, u64 domain)
 
 	if (!c)
 		return 0;
-	c->domain = domain;
-	if (c->kind == CALL_ATTACH || c->kind == CALL_PIN)
-		return 0; /* set from the call's argument */
-	c->group = PFNW_NO_GROUP;
+	if (c->kind == CALL_ATTACH || c->kind == CALL_PIN) {
+		c->domain = domain; /* the group is the call's argument */
+		return 1;
+	}
 	container = (void *)c->iommu;
 	head = &container->domain_list;
 	at = BPF_CORE_READ(container, domain_list.next);
-	for (int i = 0; i < 32; i++) {
+	for (int i = 0; i < 64; i++) {
 		struct vfio_domain *d;
 		struct list_head *g;
 
@@ -73,7 +88,8 @@ static __noinline int find_group(struct context *c, u64 domain)
 			g = BPF_CORE_READ(d, group_list.next);
 			g = (void *)g - bpf_core_field_offset(struct vfio_iommu_group, next);
 			c->group = BPF_CORE_READ((struct vfio_iommu_group *)g, iommu_group, id);
-			return 0;
+			c->domain = domain;
+			return 1;
 		}
 		at = BPF_CORE_READ(at, next);
 	}
@@ -145,6 +161,8 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	c->tail.pages = 0;
 	c->snap.pages = 0;
 	c->claim_va = 0;
+	c->claim_end = 0;
+	c->mapped_end = 0;
 	c->claim_pfn = 0;
 	c->n_stack = 0;
 	c->kind = kind;
@@ -175,6 +193,7 @@ static __noinline int leave_call(void *ctx)
 	u32 tid = this_tid(), zero = 0;
 	struct context *c = inside();
 	struct stats *st;
+	u64 seen;
 
 	if (!c) {
 		bpf_map_delete_elem(&spill, &tid);
@@ -184,9 +203,10 @@ static __noinline int leave_call(void *ctx)
 		judge_probe(ctx, c);
 	if (want_runs)
 		flush_run(c);
-	if (c->n[PFNW_S_TP_PAGES] > c->n[PFNW_S_SEEN] + c->n[PFNW_S_INTERNAL_PAGES])
-		count(PFNW_S_LOST_COUNT, c->n[PFNW_S_TP_PAGES] - c->n[PFNW_S_SEEN] -
-						 c->n[PFNW_S_INTERNAL_PAGES]);
+	seen = c->n[PFNW_S_SEEN] + c->n[PFNW_S_INTERNAL_PAGES] + c->foreign_pages;
+	if (c->n[PFNW_S_TP_PAGES] > seen)
+		count(PFNW_S_LOST_COUNT, c->n[PFNW_S_TP_PAGES] - seen);
+	c->foreign_pages = 0;
 	st = bpf_map_lookup_elem(&stats, &zero);
 	for (int i = 0; i < PFNW_S_HOT; i++) {
 		if (st && c->n[i])
@@ -255,6 +275,9 @@ int BPF_PROG(pin_pages_out)
 
 /* ---- claims ---- */
 
+/* The legs of vaddr_get_pfns(): which hook inside it has spoken. */
+enum { LEG_NONE, LEG_SILENT, LEG_GUP, LEG_PFNMAP };
+
 static long take_vma(struct task_struct *task, struct vm_area_struct *vma, void *arg)
 {
 	struct pfnw_vma *v = arg;
@@ -286,20 +309,45 @@ static __noinline int find_vma_of(struct context *c, u64 va)
 	return 0;
 }
 
-static __always_inline void remember_changes(struct context *c)
+/*
+ * A claim begins: from now on changes matter to its pages. The kernel asks for the
+ * next batch before it maps the end of the last one, so what is still unmapped
+ * keeps the moment of its own claim.
+ */
+static __always_inline void remember_changes(struct context *c, u64 va)
 {
 	struct watch *w = watch_of(c->mm);
+	struct moment now = {};
 
-	c->change_seq = w ? w->seq : 0;
-	c->change_fin = w ? w->fin : 0;
+	if (w) {
+		/* fin first: a change that ends in between counts as under way */
+		now.fin = w->fin;
+		barrier();
+		now.seq = w->seq;
+	}
+	if (!c->claim_end || c->mapped_end == va)
+		c->oldest = now; /* nothing waits */
+	else if (c->mapped_end >= c->claim_va)
+		c->oldest = c->since; /* only pages of the last claim wait */
+	c->since = now;
 }
 
-/* enum pfnw_moved, since the claim began. */
+/* The moment from which changes matter to @va. */
+static __always_inline struct moment moment_of(struct context *c, u64 va)
+{
+	return va >= c->claim_va && va < c->claim_va + c->claim_asked * PAGE_BYTES ? c->since :
+										   c->oldest;
+}
+
+/* enum pfnw_moved, since @va was claimed. */
 static __always_inline int moved_since_claim(struct context *c, u64 va)
 {
-	if (!c->watched)
+	struct moment m = moment_of(c, va);
+
+	/* a replayed page was claimed long ago: nobody knows what happened since */
+	if (!c->watched || !c->claim_end)
 		return PFNW_UNKNOWN;
-	return tables_moved(c->mm, c->change_seq, c->change_fin, va, PAGE_BYTES);
+	return tables_moved(c->mm, m.seq, m.fin, va, PAGE_BYTES);
 }
 
 SEC("?fentry/vaddr_get_pfns")
@@ -315,7 +363,9 @@ int BPF_PROG(claim_in, struct mm_struct *mm, unsigned long va, long npages, int 
 		c->pgd = (u64)mm->pgd;
 		c->watched = watch_mm((u64)mm);
 	}
-	c->claim_va = va & ~(PAGE_BYTES - 1);
+	va &= ~(PAGE_BYTES - 1);
+	remember_changes(c, va);
+	c->claim_va = va;
 	c->claim_asked = npages;
 	c->claim_prot = prot;
 	/* not ctx[5]: 6.1 lets no program see a pointer to a pointer */
@@ -325,11 +375,11 @@ int BPF_PROG(claim_in, struct mm_struct *mm, unsigned long va, long npages, int 
 	c->claim_pages_ptr = claim_pages(pages);
 	c->claim_first_diff = 0;
 	c->claim_diff = 0;
+	c->claim_unv = 0;
 	c->vma.valid = 0;
-	c->in_claim = 1;
+	c->in_claim = LEG_SILENT;
 	if (want_runs) /* GUP may sleep for long: show what is settled */
 		flush_run(c);
-	remember_changes(c);
 	if (want_claims)
 		c->claim_t0 = bpf_ktime_get_ns();
 	return 0;
@@ -360,11 +410,11 @@ static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rule
 	d->claim_va = c->claim_va;
 	d->map_iova = d->map_pa = d->map_bytes = 0;
 	d->dma_iova = d->dma_va = 0;
-	d->change_seq = c->change_seq;
-	d->change_fin = c->change_fin;
+	d->change_seq = c->since.seq;
+	d->change_fin = c->since.fin;
 	d->prot = c->claim_prot;
 	d->dma_prot = c->claim_prot;
-	d->at = PFNW_AT_CLAIM;
+	d->at = c->kind == CALL_PIN ? PFNW_AT_PIN : PFNW_AT_CLAIM;
 	d->rules = rules;
 	d->pfnmap = c->snap.pfnmap;
 	d->snap.level = snap_leaf(&c->snap, va, &e);
@@ -372,12 +422,22 @@ static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rule
 	d->snap.locked = c->snap.locked;
 	__builtin_memset(d->snap.pad, 0, sizeof(d->snap.pad));
 	cpu_walk(c->pgd, va, &d->walk);
-	d->moved = moved_since_claim(c, va);
+	d->moved = c->watched ? tables_moved(c->mm, c->since.seq, c->since.fin, va, PAGE_BYTES) :
+				PFNW_UNKNOWN;
 	d->vma = c->vma;
 	d->n_stack = c->n_stack;
 	__builtin_memcpy(d->stack, c->stack, sizeof(d->stack));
 	submit(d);
 	return 0;
+}
+
+/* Claimed pages that nothing could be compared with. */
+static __always_inline void claim_unverified(struct context *c, u64 n)
+{
+	c->claim_unv += n;
+	count(PFNW_S_CLAIM_UNV, n);
+	if (c->kind == CALL_PIN)
+		count(PFNW_S_PIN_UNV, n);
 }
 
 struct claim_loop {
@@ -506,7 +566,7 @@ static __noinline int compare_pages(struct context *c, u64 ret)
 		return 0;
 	if (!c->claim_pages_ptr || !vmemmap ||
 	    bpf_probe_read_kernel(c->buf, bytes, (void *)c->claim_pages_ptr)) {
-		count(PFNW_S_CLAIM_UNV, ret);
+		claim_unverified(c, ret);
 		return 0;
 	}
 	if (page_struct_bytes == 64 && s->pages >= ret) {
@@ -536,7 +596,7 @@ static __noinline int compare_pages(struct context *c, u64 ret)
 	if (l.match)
 		tally(c, PFNW_S_CLAIM_MATCH, l.match);
 	if (l.unv)
-		count(PFNW_S_CLAIM_UNV, l.unv);
+		claim_unverified(c, l.unv);
 	return 0;
 }
 
@@ -551,7 +611,7 @@ static __always_inline int pinned(void *ctx, long ret)
 		return 0;
 	take_snapshot(c, c->claim_va, ret);
 	c->snap.locked = 1;
-	c->in_claim = 2; /* this leg has spoken */
+	c->in_claim = LEG_GUP;
 	c->n_stack = 0;
 	compare_pages(c, ret);
 	return 0;
@@ -583,7 +643,7 @@ static __always_inline int followed(long ret)
 	take_snapshot(c, c->claim_va, 1);
 	c->snap.locked = 1;
 	c->snap.pfnmap = 1;
-	c->in_claim = 3;
+	c->in_claim = LEG_PFNMAP;
 	return 0;
 }
 
@@ -648,8 +708,10 @@ static __noinline int send_claim(struct context *c, long ret, u64 pfn, u32 reser
 	r->ret = ret;
 	r->asked_pages = c->claim_asked;
 	r->diff_pages = c->claim_diff;
-	r->unverified_pages = 0;
-	r->match_pages = ret > 0 && ret > c->claim_diff ? ret - c->claim_diff : 0;
+	r->unverified_pages = c->claim_unv;
+	r->match_pages = ret > 0 && ret > c->claim_diff + c->claim_unv ?
+				 ret - c->claim_diff - c->claim_unv :
+				 0;
 	r->prot = c->claim_prot;
 	r->pfnmap = c->snap.pfnmap;
 	r->reserved = reserved;
@@ -664,13 +726,35 @@ static __noinline int send_claim(struct context *c, long ret, u64 pfn, u32 reser
 	return 0;
 }
 
+#define VM_PFNMAP 0x00000400UL
+
+/*
+ * No hook inside has spoken: it is missing on this kernel, or the kernel skipped
+ * it. What came out of which leg follows from the VMA; the reading is late.
+ */
+static __noinline int late_reading(struct context *c, u64 n)
+{
+	if (!c)
+		return LEG_NONE;
+	find_vma_of(c, c->claim_va);
+	take_snapshot(c, c->claim_va, n);
+	if (!c->vma.valid)
+		return LEG_NONE;
+	if (c->vma.flags & VM_PFNMAP) {
+		c->snap.pfnmap = 1;
+		return LEG_PFNMAP;
+	}
+	compare_pages(c, n);
+	return LEG_GUP;
+}
+
 /* The first page was counted by its pages[0]; now it is counted by *pfn. */
 static __always_inline void uncount_first(struct context *c)
 {
-	if (vmemmap)
-		tally(c, PFNW_S_CLAIM_MATCH, -1ULL);
+	if (c->claim_unv)
+		claim_unverified(c, -1ULL);
 	else
-		count(PFNW_S_CLAIM_UNV, -1ULL);
+		tally(c, PFNW_S_CLAIM_MATCH, -1ULL);
 }
 
 /*
@@ -692,7 +776,7 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 	/* int until 6.14, long after: the sign is in the low half either way */
 	ret = (int)rfunc;
 	leg = c->in_claim;
-	c->in_claim = 0;
+	c->in_claim = LEG_NONE;
 	if (ret <= 0) {
 		count(PFNW_S_CLAIMS_FAILED, 1);
 		c->snap.pages = 0;
@@ -706,51 +790,49 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 	if (bpf_probe_read_kernel(&pfn, sizeof(pfn), (void *)c->claim_pfn_ptr))
 		pfn = ~0ULL;
 	c->claim_pfn = pfn;
+	c->claim_end = c->claim_va + n * PAGE_BYTES;
 	tally(c, PFNW_S_CLAIMS, 1);
 	tally(c, PFNW_S_CLAIM_PAGES, n);
-	if (leg != 2) {
-		/* No pages[]: the PFNMAP leg, with or without its hook. */
-		if (leg != 3 || n > 1) {
-			bool locked = leg == 3;
-
-			take_snapshot(c, c->claim_va, n);
-			c->snap.locked = locked;
-			c->snap.pfnmap = 1;
-		}
-		find_vma_of(c, c->claim_va);
-		reserved = pfn_reserved(pfn);
-		if (!reserved)
-			rules |= PFNW_RULE_NOT_RESERVED;
+	if (leg == LEG_SILENT)
+		leg = late_reading(c, n);
+	else if (leg == LEG_PFNMAP && n > 1) {
+		take_snapshot(c, c->claim_va, n);
+		c->snap.pfnmap = 1;
 	}
 	if (c->snap.locked)
 		tally(c, PFNW_S_CLAIM_LOCKED, n);
 	level = snap_leaf(&c->snap, c->claim_va, &e);
-	if (!leaf_frame(level, e, c->claim_va, &want, &writable)) {
-		if (leg != 2)
-			count(PFNW_S_CLAIM_UNV, n);
-	} else {
+	if (leaf_frame(level, e, c->claim_va, &want, &writable)) {
 		if (pfn != want)
 			rules |= PFNW_RULE_PFN;
-		if ((c->claim_prot & IOMMU_WRITE) && !writable && leg != 2)
+		if ((c->claim_prot & IOMMU_WRITE) && !writable && leg != LEG_GUP)
 			rules |= PFNW_RULE_PROT;
-		if (leg != 2)
+	}
+	if (leg == LEG_PFNMAP) {
+		find_vma_of(c, c->claim_va);
+		reserved = pfn_reserved(pfn);
+		if (!reserved)
+			rules |= PFNW_RULE_NOT_RESERVED;
+		if (level)
 			note_linear(c, want);
 	}
-	if (leg == 2 && c->claim_first_diff)
+	if (leg == LEG_GUP && c->claim_first_diff)
 		rules = 0; /* said already, of pages[0] */
 	if (rules) {
 		find_vma_of(c, c->claim_va);
 		save_stack(ctx, c);
 		claim_differs(c, c->claim_va, pfn, rules);
-		if (leg == 2) /* pages[0] was right, *pfn is not: one page, one verdict */
+		if (leg == LEG_GUP) /* pages[0] is right, *pfn is not: one page, one verdict */
 			uncount_first(c);
 	}
-	if (leg != 2 && level) {
+	if (leg != LEG_GUP) {
 		/* one frame, or the rest of one leaf: the first speaks for all */
-		if (!rules)
+		if (!want || (leg == LEG_NONE && n > 1))
+			claim_unverified(c, rules ? n - 1 : n);
+		else if (!rules)
 			tally(c, PFNW_S_CLAIM_MATCH, n);
 		else if (n > 1)
-			count(PFNW_S_CLAIM_UNV, n - 1);
+			claim_unverified(c, n - 1);
 	}
 	if (want_claims) {
 		find_vma_of(c, c->claim_va);

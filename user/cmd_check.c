@@ -145,8 +145,10 @@ static int wait_all(struct watch *w, struct child *c, const struct options *o, i
 	while (!ret) {
 		pid_t p = waitpid(-1, &st, WNOHANG);
 
-		if (p == c->pid)
+		if (p == c->pid) {
 			*status = exit_of(st);
+			c->pid = 0; /* the number may be somebody else's from now on */
+		}
 		if (p > 0)
 			continue;
 		if (p < 0 && errno == ECHILD)
@@ -159,7 +161,8 @@ static int wait_all(struct watch *w, struct child *c, const struct options *o, i
 			}
 			over = true;
 			told = stop_requests;
-			kill(c->pid, SIGTERM);
+			if (c->pid)
+				kill(c->pid, SIGTERM);
 		}
 		ret = watch_step(w, 20);
 	}
@@ -168,11 +171,9 @@ static int wait_all(struct watch *w, struct child *c, const struct options *o, i
 
 static int exit_code(const struct summary *s, const struct options *o)
 {
-	const struct pages *p = &s->pages;
-
 	if (s->conclusion == C_BROKEN)
 		return EXIT_BROKEN;
-	if (s->conclusion == C_INCOMPLETE && (p->raced || p->unverified || p->lost || s->doubts))
+	if (s->conclusion == C_INCOMPLETE)
 		return EXIT_INCOMPLETE;
 	if (s->command_status)
 		return EXIT_COMMAND;
@@ -209,11 +210,13 @@ static int run(struct watch *w, struct args *a)
 		if (sum.conclusion == C_PROVEN)
 			sum.conclusion = C_INCOMPLETE;
 	}
-	if (sum.empty && !a->o.allow_empty && sum.conclusion == C_PROVEN)
-		sum.conclusion = C_INCOMPLETE;
 	if (sum.command_status)
 		fail(EXIT_COMMAND, "%s ended with %d", a->command[0], sum.command_status);
-	return watch_conclude(w, &sum, ret ? ret : exit_code(&sum, &a->o));
+	ret = ret ? ret : exit_code(&sum, &a->o);
+	/* nothing mapped, nothing proven */
+	if (sum.empty && !a->o.allow_empty && sum.conclusion == C_PROVEN)
+		sum.conclusion = C_INCOMPLETE;
+	return watch_conclude(w, &sum, ret);
 }
 
 int cmd_check(int argc, char **argv)

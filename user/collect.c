@@ -177,6 +177,12 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 	e->walk = d->walk;
 	second_look(c, d, e);
 	s.j = judge_page(&c->session->fmt, e);
+	/* The history of changes has a hole: it accuses nobody. */
+	if (s.j.verdict == V_MISMATCH && e->moved == PFNW_STOOD &&
+	    session_missed_changes(c->session, d->h.ts_ns)) {
+		e->moved = PFNW_UNKNOWN;
+		s.j = judge_page(&c->session->fmt, e);
+	}
 	if (d->at == PFNW_AT_MAP) {
 		c->diffs++;
 		c->by_verdict[s.j.verdict]++;
@@ -185,6 +191,8 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 	} else {
 		c->claim_diffs++;
 		c->claim_verdict[s.j.verdict]++;
+		if (d->at == PFNW_AT_PIN && (s.j.verdict == V_RACED || s.j.verdict == V_UNVERIFIED))
+			c->pin_doubts++;
 	}
 	/* a page counts once: at its mapping, but for what only a claim can show */
 	if (s.j.verdict == V_MISMATCH)
@@ -333,7 +341,6 @@ void collector_summary(struct collector *c, struct summary *s)
 {
 	uint64_t k[PFNW_S_MAX], accounted, unv;
 	struct pages *p = &s->pages;
-	const char *what;
 
 	session_stats(c->session, k);
 	p->match = k[PFNW_S_MATCH] - k[PFNW_S_LOST_MATCH] + c->by_verdict[V_MATCH];
@@ -389,7 +396,7 @@ void collector_summary(struct collector *c, struct summary *s)
 	s->linear = k[PFNW_S_LINEAR];
 	s->linear_wrong = k[PFNW_S_LINEAR_WRONG];
 	s->lost_records = k[PFNW_S_LOST_RECORDS];
-	s->missed_programs = session_missed(c->session, &what);
+	s->missed_programs = session_missed(c->session);
 	s->contexts_full = k[PFNW_S_CONTEXTS_FULL];
 	s->changes = k[PFNW_S_CHANGES];
 	s->hooks = &c->session->hooks;
@@ -400,6 +407,8 @@ void collector_summary(struct collector *c, struct summary *s)
 	doubt(s, s->lost_records, "records lost");
 	doubt(s, s->claim_lost, "claimed pages lost");
 	doubt(s, k[PFNW_S_SPILL_FULL], "container calls without a context");
+	doubt(s, k[PFNW_S_PIN_UNV] + c->pin_doubts, "pages pinned for an mdev unverified or raced");
+	doubt(s, k[PFNW_S_SCOPE_FULL], "processes or containers perhaps left out of scope");
 	doubt(s, s->missed_programs, "program runs skipped by the kernel");
 	doubt(s, c->disagreements, "records the judge could not confirm");
 	s->conclusion = judge_run(p, s->claim_mismatch, s->doubts);

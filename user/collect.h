@@ -41,6 +41,7 @@ struct collector {
 	uint64_t claim_violations;
 	uint64_t diffs; /* diff records of mappings that arrived */
 	uint64_t claim_diffs;
+	uint64_t pin_doubts; /* of claims that no mapping follows */
 	uint64_t records;
 	uint64_t disagreements; /* programs and judge decode differently */
 	struct open_run open[OPEN_RUNS];

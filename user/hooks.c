@@ -76,6 +76,8 @@ static const struct hook table[] = {
 	{ "migrate-one", "try_to_migrate_one", NULL, RUNG_FTRACE,
 	  { "migrate_one_in", "migrate_one_out" }, false, "migration",
 	  "a difference cannot be told from a race: it stays raced" },
+	{ "mkclean", "page_mkclean_one", NULL, RUNG_FTRACE, { "mkclean_in", "mkclean_out" }, false,
+	  "writeback of file pages", "a difference cannot be told from a race: it stays raced" },
 	{ "cow", "do_wp_page", NULL, RUNG_FTRACE, { "cow_in", "cow_out" }, false, "COW",
 	  "a difference cannot be told from a race: it stays raced" },
 	{ "cow-huge", "do_huge_pmd_wp_page", NULL, RUNG_FTRACE, { "cow_huge_in", "cow_huge_out" },
@@ -96,7 +98,7 @@ static const struct hook table[] = {
 
 static const char *const change_slots[] = {
 	"zap", "zap-hugetlb", "move", "protect", "unmap-one",
-	"migrate-one", "cow", "cow-huge", "hugetlb-fault", "collapse", NULL,
+	"migrate-one", "mkclean", "cow", "cow-huge", "hugetlb-fault", "collapse", NULL,
 };
 
 const char *rung_name(enum rung r)
@@ -271,6 +273,14 @@ static void probe_hook(struct hook *h, struct hooks *hs, struct kbtf *vmlinux, s
 				 h->func, btf_vlen(t));
 		}
 	}
+}
+
+bool hooks_watches_changes(const struct hook *h)
+{
+	for (int i = 0; change_slots[i]; i++)
+		if (!strcmp(h->slot, change_slots[i]))
+			return true;
+	return false;
 }
 
 const struct hook *hooks_slot(const struct hooks *h, const char *slot)

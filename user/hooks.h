@@ -47,6 +47,9 @@ struct hooks {
 int hooks_probe(struct hooks *h, bool must);
 void hooks_free(struct hooks *h);
 
+/* Is this one of the hooks that see page-table changes? */
+bool hooks_watches_changes(const struct hook *h);
+
 /* The slot's chosen hook, or NULL. */
 const struct hook *hooks_slot(const struct hooks *h, const char *slot);
 

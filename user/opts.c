@@ -53,6 +53,7 @@ static const struct argp_option watch_options[] = {
 uint64_t parse_bytes(const char *s)
 {
 	char *end;
+	int shift = 0;
 	uint64_t v;
 
 	if (!isdigit((unsigned char)*s))
@@ -63,17 +64,17 @@ uint64_t parse_bytes(const char *s)
 		return 0;
 	switch (toupper((unsigned char)*end)) {
 	case 'G':
-		v <<= 10;
+		shift += 10;
 		/* fall through */
 	case 'M':
-		v <<= 10;
+		shift += 10;
 		/* fall through */
 	case 'K':
-		v <<= 10;
+		shift += 10;
 		end++;
 		break;
 	}
-	return *end ? 0 : v;
+	return *end || v > UINT64_MAX >> shift ? 0 : v << shift;
 }
 
 static long whole(const char *s, long min, long max)

@@ -65,13 +65,12 @@ static void emit(struct sink *s, struct json_object *o)
 static void put_hdr(struct json_object *o, const struct pfnw_hdr *h)
 {
 	struct json_object *p = json_object_new_object();
-	char comm[PFNW_COMM + 1] = "", dev[32];
+	char comm[PFNW_COMM + 1], dev[32];
 
 	num(o, "ts_ns", h->ts_ns);
-	memcpy(comm, h->comm, PFNW_COMM);
 	num(p, "pid", h->tgid);
 	num(p, "tid", h->tid);
-	str(p, "comm", comm);
+	str(p, "comm", comm_text(h, comm));
 	sub(o, "process", p);
 	if (h->group >= 0) {
 		num(o, "group", h->group);

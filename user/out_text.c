@@ -50,9 +50,9 @@ static void done(struct sink *s)
 
 static void who(struct sink *s, const struct pfnw_hdr *h)
 {
-	char dev[32];
+	char comm[PFNW_COMM + 1], dev[32];
 
-	put(s, " %.*s[%u]", PFNW_COMM, h->comm, h->tgid);
+	put(s, " %s[%u]", comm_text(h, comm), h->tgid);
 	if (h->group >= 0)
 		put(s, " group %d %s", h->group, group_device(h->group, dev, sizeof(dev)));
 }

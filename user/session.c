@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -381,24 +382,45 @@ void session_stats(struct session *s, uint64_t *v)
 	for_each_context(s, add_hot, v);
 }
 
-uint64_t session_missed(struct session *s, const char **what)
+static uint64_t missed(struct session *s, const struct hook *h)
 {
-	struct bpf_program *p;
 	uint64_t n = 0;
 
-	*what = NULL;
-	bpf_object__for_each_program(p, s->skel->obj) {
+	for (int i = 0; i < 2 && h->progs[i]; i++) {
+		struct bpf_program *p =
+			bpf_object__find_program_by_name(s->skel->obj, h->progs[i]);
 		struct bpf_prog_info info = {};
 		__u32 len = sizeof(info);
 
-		if (!bpf_program__autoload(p) ||
-		    bpf_obj_get_info_by_fd(bpf_program__fd(p), &info, &len))
-			continue;
-		if (info.recursion_misses && !*what)
-			*what = bpf_program__name(p);
-		n += info.recursion_misses;
+		if (p && bpf_program__autoload(p) &&
+		    !bpf_obj_get_info_by_fd(bpf_program__fd(p), &info, &len))
+			n += info.recursion_misses;
 	}
 	return n;
+}
+
+uint64_t session_missed(struct session *s)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < s->hooks.n; i++)
+		if (s->hooks.hook[i].chosen && !hooks_watches_changes(&s->hooks.hook[i]))
+			n += missed(s, &s->hooks.hook[i]);
+	return n;
+}
+
+bool session_missed_changes(struct session *s, uint64_t since_ns)
+{
+	struct timespec t;
+
+	if (s->missed_changes || s->missed_asked_ns > since_ns)
+		return s->missed_changes;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	for (size_t i = 0; i < s->hooks.n; i++)
+		if (s->hooks.hook[i].chosen && hooks_watches_changes(&s->hooks.hook[i]))
+			s->missed_changes += missed(s, &s->hooks.hook[i]);
+	s->missed_asked_ns = t.tv_sec * 1000000000ULL + t.tv_nsec;
+	return s->missed_changes;
 }
 
 struct run_call {

@@ -39,6 +39,7 @@ struct session {
 	struct pfnwatch_bpf *skel;
 	struct ring_buffer *ring;
 	int n_cpus;
+	uint64_t missed_changes, missed_asked_ns;
 	char verifier[256]; /* first complaint of libbpf, for error lines */
 };
 
@@ -59,10 +60,15 @@ void session_stats(struct session *s, uint64_t *v);
 
 /*
  * Invocations that the kernel skipped, because the program was already running
- * on that CPU: each may have been a mapping nobody saw. @what gets the first
- * program's name.
+ * on that CPU: each may have been a mapping nobody saw.
  */
-uint64_t session_missed(struct session *s, const char **what);
+uint64_t session_missed(struct session *s);
+
+/*
+ * The same of the programs that see page-table changes: was any skipped by now?
+ * Asked anew only if the last answer is older than @since_ns (CLOCK_MONOTONIC).
+ */
+bool session_missed_changes(struct session *s, uint64_t since_ns);
 
 /* Verdict runs that are still open in a task context go to the callback. */
 void session_open_runs(struct session *s, session_record_fn fn, void *ctx);

@@ -91,6 +91,8 @@ extern const struct sink_ops text_ops, json_ops;
 const char *rules_text(uint32_t rules, char *buf, size_t n);
 /* "rw", "r", "w" of IOMMU_READ/IOMMU_WRITE. */
 const char *prot_text(uint32_t prot);
+/* The task's name: what a process calls itself must not reach terminal or JSON raw. */
+const char *comm_text(const struct pfnw_hdr *h, char buf[PFNW_COMM + 1]);
 /* First device of an IOMMU group, "" if unknown; from sysfs. */
 const char *group_device(int group, char *buf, size_t n);
 /* Group of a device such as 0000:00:04.0; -1 if none. */

@@ -25,6 +25,16 @@ const char *prot_text(uint32_t prot)
 	return name[prot & 3];
 }
 
+const char *comm_text(const struct pfnw_hdr *h, char buf[PFNW_COMM + 1])
+{
+	int i;
+
+	for (i = 0; i < PFNW_COMM && h->comm[i]; i++)
+		buf[i] = h->comm[i] >= 0x20 && h->comm[i] < 0x7f ? h->comm[i] : '?';
+	buf[i] = 0;
+	return buf;
+}
+
 const char *group_device(int group, char *buf, size_t n)
 {
 	char path[96];
