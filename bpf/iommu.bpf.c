@@ -190,7 +190,7 @@ static __noinline int mapping_differs(struct context *c, u32 rules)
 	d->vma = c->vma;
 	d->n_stack = c->n_stack;
 	__builtin_memcpy(d->stack, c->stack, sizeof(d->stack));
-	submit(d);
+	submit_now(d);
 	return 0;
 }
 

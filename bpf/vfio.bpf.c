@@ -427,7 +427,7 @@ static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rule
 	d->vma = c->vma;
 	d->n_stack = c->n_stack;
 	__builtin_memcpy(d->stack, c->stack, sizeof(d->stack));
-	submit(d);
+	submit_now(d);
 	return 0;
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* pfnwatch probe: what this kernel lets us see. */
 #include "calib.h"
+#include "caps.h"
 #include "hooks.h"
 #include "pfnwatch.h"
 
 #include <argp.h>
 #include <inttypes.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include <bpf/libbpf.h>
 #include <json-c/json.h>
@@ -124,9 +124,8 @@ int cmd_probe(int argc, char **argv)
 		return EXIT_USAGE;
 	libbpf_set_print(quiet);
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
-	if (geteuid())
-		ret = fail(EXIT_USAGE, "needs root (CAP_SYS_ADMIN, CAP_BPF and CAP_PERFMON): try sudo");
-	else
+	ret = caps_check();
+	if (!ret)
 		ret = hooks_probe(&hooks, true);
 	if (hooks.n && !(ret == EXIT_USAGE)) {
 		int err = calib_run(&calib, &fmt);

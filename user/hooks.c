@@ -313,7 +313,7 @@ int hooks_probe(struct hooks *h, bool must)
 	h->n = sizeof(table) / sizeof(table[0]);
 	h->hook = calloc(h->n, sizeof(*h->hook));
 	memcpy(h->hook, table, sizeof(table));
-	h->ksyms = ksyms_load();
+	h->ksyms = ksyms_load(false);
 	if (!h->ksyms)
 		return fail(EXIT_KERNEL, "this kernel cannot: /proc/kallsyms: %s "
 				    "(CONFIG_KALLSYMS is needed)", strerror(errno));

@@ -44,7 +44,7 @@ static uint32_t keep(struct ksyms *k, size_t *room, const char *s)
 	return at;
 }
 
-struct ksyms *ksyms_load(void)
+struct ksyms *ksyms_load(bool bpf)
 {
 	FILE *f = fopen("/proc/kallsyms", "re");
 	size_t room = 1 << 20, syms = 1 << 15;
@@ -71,7 +71,7 @@ struct ksyms *ksyms_load(void)
 		/* functions only: data symbols are libbpf's business */
 		if (tolower(type) != 't' && tolower(type) != 'w')
 			continue;
-		if (got == 4 && !strcmp(module, "bpf"))
+		if (got == 4 && !strcmp(module, "bpf") && !bpf)
 			continue;
 		if (k->n == syms) {
 			syms *= 2;
@@ -141,6 +141,8 @@ const char *ksyms_at(const struct ksyms *k, uint64_t addr, uint64_t *offset)
 	}
 	/* 1 MiB: farther away it is no function we know */
 	if (!lo || addr - k->sym[lo - 1].addr > 1 << 20)
+		return NULL;
+	if (!strcmp(k->text + k->sym[lo - 1].module, "bpf"))
 		return NULL;
 	*offset = addr - k->sym[lo - 1].addr;
 	return k->text + k->sym[lo - 1].name;

@@ -8,8 +8,11 @@
 
 struct ksyms;
 
-/* NULL with errno when /proc/kallsyms cannot be read. */
-struct ksyms *ksyms_load(void);
+/*
+ * @bpf: also the images that the kernel made for BPF programs and trampolines, for
+ * reading stacks. NULL with errno when /proc/kallsyms cannot be read.
+ */
+struct ksyms *ksyms_load(bool bpf);
 void ksyms_free(struct ksyms *k);
 
 /* Is there a function of exactly this name, in @module (NULL: anywhere)? */
@@ -21,7 +24,10 @@ const char *ksyms_clone(const struct ksyms *k, const char *name);
 /* All addresses read as zero: kptr_restrict hides them. */
 bool ksyms_hidden(const struct ksyms *k);
 
-/* Name and offset in bytes of the function that holds @addr; NULL if unknown. */
+/*
+ * Name and offset in bytes of the function that holds @addr; NULL if unknown, or if
+ * it is an image of BPF itself.
+ */
 const char *ksyms_at(const struct ksyms *k, uint64_t addr, uint64_t *offset);
 
 #endif

@@ -4,7 +4,6 @@
  * meaning or goes. Addresses and PFNs are strings "0x...", for JSON numbers are
  * doubles to most readers.
  */
-#include "ksyms.h"
 #include "pfnwatch.h"
 #include "sink.h"
 
@@ -208,13 +207,12 @@ static void put_evidence(struct sink *s, struct json_object *o, const struct sho
 	}
 	for (uint32_t i = 0; i < d->n_stack && i < PFNW_STACK; i++) {
 		uint64_t off = 0;
-		const char *name = s->ksyms ? ksyms_at(s->ksyms, d->stack[i], &off) : NULL;
+		const char *name = stack_symbol(s, d->stack[i], &off);
 		char buf[160];
 
-		if (name)
-			snprintf(buf, sizeof(buf), "%.120s+0x%" PRIx64, name, off);
-		else
-			snprintf(buf, sizeof(buf), "0x%" PRIx64, (uint64_t)d->stack[i]);
+		if (!name)
+			continue;
+		snprintf(buf, sizeof(buf), "%.120s+0x%" PRIx64, name, off);
 		json_object_array_add(stack, json_object_new_string(buf));
 	}
 	sub(o, "stack", stack);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* For a person: one line per thing, hex is 0x, colours only on a terminal. */
-#include "ksyms.h"
 #include "sink.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
+
+#define VM_PFNMAP 0x400ULL
 
 #define RED "\033[31;1m"
 #define GREEN "\033[32m"
@@ -101,6 +102,8 @@ static void text_diff(struct sink *s, const struct show_diff *x)
 	const struct judgement *j = &x->j;
 	char rules[64];
 
+	if (s->quiet)
+		return;
 	stamp(s, &d->h);
 	put(s, "%s%-10s%s", paint(s, verdict_color(j->verdict)), verdict_name(j->verdict),
 	    paint(s, OFF));
@@ -129,7 +132,8 @@ static void text_diff(struct sink *s, const struct show_diff *x)
 	if (x->e.asked_pagemap)
 		put(s, "    %-11s pfn 0x%" PRIx64 "\n", "pagemap", (uint64_t)x->e.pagemap_pfn);
 	else
-		put(s, "    %-11s silent%s\n", "pagemap", d->pfnmap ? " (PFNMAP)" : "");
+		put(s, "    %-11s silent (%s)\n", "pagemap",
+		    d->vma.valid && d->vma.flags & VM_PFNMAP ? "PFNMAP" : "the process is gone");
 	if (d->vma.valid)
 		put(s, "    %-11s 0x%" PRIx64 "-0x%" PRIx64 " flags 0x%" PRIx64 " pgoff 0x%" PRIx64
 		       "; before 5.7: pfn 0x%" PRIx64 "\n",
@@ -139,14 +143,10 @@ static void text_diff(struct sink *s, const struct show_diff *x)
 		put(s, "    %-11s", "stack");
 	for (uint32_t i = 0; i < d->n_stack && i < PFNW_STACK; i++) {
 		uint64_t off;
-		const char *name = s->ksyms ? ksyms_at(s->ksyms, d->stack[i], &off) : NULL;
+		const char *name = stack_symbol(s, d->stack[i], &off);
 
-		if (name && !strncmp(name, "bpf_", 4))
-			continue;
 		if (name)
 			put(s, " %s", name);
-		else
-			put(s, " 0x%" PRIx64, (uint64_t)d->stack[i]);
 	}
 	if (d->n_stack)
 		put(s, "\n");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "session.h"
 #include "calib.h"
+#include "caps.h"
 #include "pagemap.h"
 #include "pfnwatch.h"
 
@@ -10,7 +11,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/capability.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,21 +35,6 @@ static int keep_complaint(enum libbpf_print_level level, const char *format, va_
 			*p = 0;
 	}
 	return 0;
-}
-
-static int check_caps(void)
-{
-	static const cap_value_t need[] = { CAP_SYS_ADMIN };
-	cap_t caps = cap_get_proc();
-	cap_flag_value_t v = CAP_CLEAR;
-
-	if (caps) {
-		cap_get_flag(caps, need[0], CAP_EFFECTIVE, &v);
-		cap_free(caps);
-	}
-	if (v == CAP_SET)
-		return EXIT_PROVEN;
-	return fail(EXIT_USAGE, "needs root (CAP_SYS_ADMIN, CAP_BPF and CAP_PERFMON): try sudo");
 }
 
 static int check_lockdown(void)
@@ -276,7 +261,7 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 	printing = s;
 	libbpf_set_print(keep_complaint);
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
-	ret = check_caps();
+	ret = caps_check();
 	if (!ret)
 		ret = check_lockdown();
 	if (!ret)
@@ -314,8 +299,10 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 	for (size_t i = 0; i < o->n_pids; i++)
 		session_add_pid(s, o->pids[i]);
 	ret = attach(s);
-	if (!ret)
+	if (!ret) {
 		watch_owners(s);
+		ret = caps_drop();
+	}
 out:
 	printing = NULL;
 	if (ret)

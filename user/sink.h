@@ -70,9 +70,10 @@ struct sink {
 	const struct sink_ops *ops;
 	FILE *out;
 	bool color;
+	bool quiet; /* only the conclusion */
 	bool failed; /* a write failed: what is there is not the whole */
 	const struct cpu_format *fmt;
-	const struct ksyms *ksyms;
+	struct ksyms *ksyms; /* read when the first stack is shown */
 };
 
 struct sink_ops {
@@ -84,6 +85,12 @@ struct sink_ops {
 	void (*error)(struct sink *s, const char *message, int exit_code);
 	void (*conclusion)(struct sink *s, const struct summary *sum);
 };
+
+/*
+ * The function that @addr of a stack lies in, with its offset in bytes; NULL for what
+ * BPF itself put there and for what is not known.
+ */
+const char *stack_symbol(struct sink *s, uint64_t addr, uint64_t *offset);
 
 extern const struct sink_ops text_ops, json_ops;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "sink.h"
+#include "ksyms.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -67,4 +68,11 @@ int device_group(const char *bdf)
 	to[len] = 0;
 	p = strrchr(to, '/');
 	return p ? atoi(p + 1) : -1;
+}
+
+const char *stack_symbol(struct sink *s, uint64_t addr, uint64_t *offset)
+{
+	if (!s->ksyms)
+		s->ksyms = ksyms_load(true);
+	return s->ksyms ? ksyms_at(s->ksyms, addr, offset) : NULL;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "watch.h"
+#include "ksyms.h"
 #include "pfnwatch.h"
 
 #include <errno.h>
@@ -100,7 +101,7 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 	w->open = true;
 	for (int i = 0; i < w->n_sinks; i++) {
 		w->sink[i].fmt = &w->session.fmt;
-		w->sink[i].ksyms = w->session.hooks.ksyms;
+		w->sink[i].quiet = o->quiet;
 	}
 	w->start_ns = now_ns();
 	return o->ready_file ? make_ready_file(o->ready_file) : EXIT_PROVEN;
@@ -166,7 +167,9 @@ void watch_close(struct watch *w)
 {
 	if (w->open)
 		session_close(&w->session);
-	for (int i = 0; i < w->n_sinks; i++)
+	for (int i = 0; i < w->n_sinks; i++) {
+		ksyms_free(w->sink[i].ksyms);
 		if (w->sink[i].out != stdout && w->sink[i].out != stderr)
 			fclose(w->sink[i].out);
+	}
 }
