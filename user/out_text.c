@@ -66,6 +66,8 @@ static void stamp(struct sink *s, const struct pfnw_hdr *h)
 
 static void text_run(struct sink *s, const struct show_run *r)
 {
+	if (s->quiet)
+		return;
 	stamp(s, &r->hdr);
 	put(s, "%s%-10s%s iova 0x%" PRIx64 " va 0x%" PRIx64 " %" PRIu64 " pages (%" PRIu64 " KiB) %s",
 	    paint(s, verdict_color(r->verdict)), verdict_name(r->verdict), paint(s, OFF), r->iova,
@@ -157,6 +159,8 @@ static void text_map(struct sink *s, const struct show_map *x)
 {
 	const struct pfnw_ev_map *m = x->m;
 
+	if (s->quiet)
+		return;
 	stamp(s, &m->h);
 	put(s, "map        iova 0x%" PRIx64 " pa 0x%" PRIx64 " %" PRIu64 " KiB %s domain 0x%" PRIx64,
 	    (uint64_t)m->iova, (uint64_t)m->pa, (uint64_t)m->bytes / 1024, prot_text(m->prot),
@@ -184,6 +188,8 @@ static void text_claim(struct sink *s, const struct show_claim *x)
 {
 	const struct pfnw_ev_claim *c = x->c;
 
+	if (s->quiet)
+		return;
 	stamp(s, &c->h);
 	put(s, "claim      va 0x%" PRIx64, (uint64_t)c->va);
 	if (c->ret > 0)
@@ -212,6 +218,8 @@ static void text_claim(struct sink *s, const struct show_claim *x)
 
 static void text_unmap(struct sink *s, const struct pfnw_ev_unmap *u)
 {
+	if (s->quiet)
+		return;
 	stamp(s, &u->h);
 	put(s, "unmap      iova 0x%" PRIx64 " %" PRIu64 " KiB, unmapped %" PRIu64 " KiB",
 	    (uint64_t)u->iova, (uint64_t)u->bytes / 1024, (uint64_t)u->unmapped / 1024);
