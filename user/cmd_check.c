@@ -48,6 +48,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'e':
 		a->o.allow_empty = true;
 		return 0;
+	case ARGP_KEY_ERROR:
+		if (!a->o.error)
+			a->o.error = usage_error(state);
+		return 0;
 	case ARGP_KEY_ARG:
 		/* the first word of COMMAND: the rest is its own */
 		a->command = &state->argv[state->next - 1];
@@ -230,9 +234,9 @@ int cmd_check(int argc, char **argv)
 
 	options_init(&a.o);
 	argv[0] = "pfnwatch check";
-	argp_err_exit_status = EXIT_USAGE;
-	if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &a))
-		return a.o.error ? a.o.error : EXIT_USAGE;
+	ret = parse_args(&argp, argc, argv, ARGP_IN_ORDER, &a, &a.o.error);
+	if (ret)
+		return ret < 0 ? EXIT_PROVEN : ret;
 	if (a.o.n_pids || a.o.comm)
 		return fail(EXIT_USAGE, "check: --pid and --comm do not go with a command");
 	catch_signals();

@@ -3,9 +3,10 @@
 #include "calib.h"
 #include "caps.h"
 #include "hooks.h"
+#include "opts.h"
 #include "pfnwatch.h"
 
-#include <argp.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <sys/utsname.h>
 
@@ -24,14 +25,25 @@ static const struct argp_option options[] = {
 	{ 0 },
 };
 
+struct args {
+	bool json;
+	int error;
+};
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
+	struct args *a = state->input;
+
 	switch (key) {
 	case 'j':
-		*(bool *)state->input = true;
+		a->json = true;
+		return 0;
+	case ARGP_KEY_ERROR:
+		if (!a->error)
+			a->error = usage_error(state);
 		return 0;
 	case ARGP_KEY_ARG:
-		fail(EXIT_USAGE, "probe: unexpected argument %s", arg);
+		a->error = fail(EXIT_USAGE, "probe: unexpected argument %s", arg);
 		return EINVAL;
 	}
 	return ARGP_ERR_UNKNOWN;
@@ -43,6 +55,15 @@ static int quiet(enum libbpf_print_level level, const char *format, va_list ap)
 	(void)format;
 	(void)ap;
 	return 0;
+}
+
+/* Without BTF or symbols there is nothing to say of a single hook. */
+static bool any_usable(const struct hooks *h)
+{
+	for (size_t i = 0; i < h->n; i++)
+		if (h->hook[i].usable)
+			return true;
+	return false;
 }
 
 static void text(const struct hooks *h, const struct pfnw_calib *c, const struct cpu_format *f)
@@ -73,7 +94,7 @@ static void json(const struct hooks *h, const struct pfnw_calib *c, const struct
 	struct json_object *o;
 	struct utsname u;
 
-	for (size_t i = 0; i < h->n; i++) {
+	for (size_t i = 0; i < h->n && any_usable(h); i++) {
 		const struct hook *k = &h->hook[i];
 
 		o = json_object_new_object();
@@ -114,27 +135,24 @@ int cmd_probe(int argc, char **argv)
 	static const struct argp argp = { options, parse, NULL, doc, NULL, NULL, NULL };
 	struct cpu_format fmt = { 0 };
 	struct pfnw_calib calib = { 0 };
-	bool want_json = false;
+	struct args a = { 0 };
 	struct hooks hooks = { 0 };
 	int ret;
 
 	argv[0] = "pfnwatch probe";
-	argp_err_exit_status = EXIT_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &want_json))
-		return EXIT_USAGE;
+	ret = parse_args(&argp, argc, argv, 0, &a, &a.error);
+	if (ret)
+		return ret < 0 ? EXIT_PROVEN : ret;
 	libbpf_set_print(quiet);
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 	ret = caps_check();
 	if (!ret)
 		ret = hooks_probe(&hooks, true);
-	if (hooks.n && !(ret == EXIT_USAGE)) {
-		int err = calib_run(&calib, &fmt);
-
-		ret = ret ? ret : err;
-	}
-	if (want_json)
+	if (!ret)
+		ret = calib_run(&calib, &fmt);
+	if (a.json)
 		json(&hooks, &calib, &fmt, ret);
-	else
+	else if (any_usable(&hooks))
 		text(&hooks, &calib, &fmt);
 	hooks_free(&hooks);
 	return ret;

@@ -32,6 +32,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case 'j':
 		o->json = true;
 		return 0;
+	case ARGP_KEY_ERROR:
+		if (!o->error)
+			o->error = usage_error(state);
+		return 0;
 	case ARGP_KEY_ARG:
 		o->error = fail(EXIT_USAGE, "trace: unexpected argument %s; to run a command use "
 				    "pfnwatch check -- COMMAND", arg);
@@ -52,9 +56,9 @@ int cmd_trace(int argc, char **argv)
 
 	options_init(&o);
 	argv[0] = "pfnwatch trace";
-	argp_err_exit_status = EXIT_USAGE;
-	if (argp_parse(&argp, argc, argv, 0, NULL, &o))
-		return o.error ? o.error : EXIT_USAGE;
+	ret = parse_args(&argp, argc, argv, 0, &o, &o.error);
+	if (ret)
+		return ret < 0 ? EXIT_PROVEN : ret;
 	catch_signals();
 	ret = watch_add_sink(&w, o.json ? &json_ops : &text_ops, NULL, stdout);
 	if (!ret)

@@ -101,7 +101,34 @@ static int parse_only(struct options *o, const char *list)
 					    "stale, raced, unverified", w);
 		o->only |= 1u << v;
 	}
+	if (!o->only)
+		return fail(EXIT_USAGE, "--only %s: names no verdict; they are match, mismatch, stale, "
+				    "raced, unverified", list);
 	return 0;
+}
+
+int usage_error(const struct argp_state *state)
+{
+	const char *word = state->next > 0 && state->next <= state->argc ?
+				   state->argv[state->next - 1] :
+				   "";
+
+	return fail(EXIT_USAGE, "%s: unknown option, or its value is missing; %s --help lists them",
+		    word, state->argv[0]);
+}
+
+int parse_args(const struct argp *argp, int argc, char **argv, unsigned int flags, void *input,
+	       int *error)
+{
+	for (int i = 1; i < argc && argv[i][0] == '-' && strcmp(argv[i], "--"); i++) {
+		if (strcmp(argv[i], "--help") && strcmp(argv[i], "-h"))
+			continue;
+		argp_help(argp, stdout, ARGP_HELP_STD_HELP & ~ARGP_HELP_EXIT_OK, argv[0]);
+		return -1;
+	}
+	if (!argp_parse(argp, argc, argv, flags | ARGP_NO_ERRS | ARGP_NO_HELP, NULL, input))
+		return EXIT_PROVEN;
+	return *error ? *error : fail(EXIT_USAGE, "bad arguments; %s --help", argv[0]);
 }
 
 static error_t parse_watch(int key, char *arg, struct argp_state *state)

@@ -29,6 +29,16 @@ struct options {
 
 extern const struct argp watch_argp; /* a child: filters, output, limits */
 
+/*
+ * argp_parse() with our own errors: one line each, that names the fix. Returns
+ * EXIT_PROVEN, an exit code after an error line, or -1 after --help was shown.
+ */
+int parse_args(const struct argp *argp, int argc, char **argv, unsigned int flags, void *input,
+	       int *error);
+
+/* For ARGP_KEY_ERROR: says what was wrong with the word that stopped the parser. */
+int usage_error(const struct argp_state *state);
+
 void options_init(struct options *o);
 
 /* After parsing: does what was named exist? EXIT_PROVEN, or after an error line. */
