@@ -76,7 +76,8 @@ static inline __attribute__((always_inline)) int cpu_is_leaf(int level, __u64 e)
 }
 
 /* The address bits of an entry, the L1TF inversion undone. */
-static inline __attribute__((always_inline)) __u64 cpu_addr(const volatile struct cpu_format *f, __u64 e)
+static inline __attribute__((always_inline)) __u64 cpu_addr(const volatile struct cpu_format *f,
+							    __u64 e)
 {
 	if (e && !(e & CPU_P))
 		e = ~e;
@@ -84,7 +85,8 @@ static inline __attribute__((always_inline)) __u64 cpu_addr(const volatile struc
 }
 
 /* Physical address of the table that a present, non-leaf entry points at. */
-static inline __attribute__((always_inline)) __u64 cpu_table(const volatile struct cpu_format *f, __u64 e)
+static inline __attribute__((always_inline)) __u64 cpu_table(const volatile struct cpu_format *f,
+							     __u64 e)
 {
 	return e & f->addr_mask;
 }

@@ -259,10 +259,9 @@ static __always_inline void extend_run(struct context *c)
 	struct mapping *m = &c->map;
 	u64 now = bpf_jiffies64();
 
-	if (r->n_pages &&
-	    (r->iova + r->n_pages * PAGE_BYTES != m->iova ||
-	     r->va + r->n_pages * PAGE_BYTES != m->va || r->prot != m->prot ||
-	     r->h.domain != c->domain || now - c->run_jiffies > run_flush_jiffies))
+	if (r->n_pages && (r->iova + r->n_pages * PAGE_BYTES != m->iova ||
+			   r->va + r->n_pages * PAGE_BYTES != m->va || r->prot != m->prot ||
+			   r->h.domain != c->domain || now - c->run_jiffies > run_flush_jiffies))
 		flush_run(c);
 	if (!r->n_pages) {
 		fill_hdr(&r->h, PFNW_EV_RUN, c);

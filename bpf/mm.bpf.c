@@ -145,8 +145,12 @@ static long overlap_step(u32 i, void *arg)
 /* enum pfnw_moved: did an entry of [@va, @va + @bytes) change since @seq0/@fin0? */
 static __noinline int tables_moved(u64 mm, u64 seq0, u64 fin0, u64 va, u64 bytes)
 {
-	struct overlap o = { .seq0 = seq0, .fin0 = fin0, .start = va, .end = va + bytes,
-			     .tid = this_tid(), .in_flight = opaque_zero,
+	struct overlap o = { .seq0 = seq0,
+			     .fin0 = fin0,
+			     .start = va,
+			     .end = va + bytes,
+			     .tid = this_tid(),
+			     .in_flight = opaque_zero,
 			     .moved = opaque_zero };
 	struct watch *w = watch_of(mm);
 

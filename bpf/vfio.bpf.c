@@ -336,7 +336,7 @@ static __always_inline void remember_changes(struct context *c, u64 va)
 static __always_inline struct moment moment_of(struct context *c, u64 va)
 {
 	return va >= c->claim_va && va < c->claim_va + c->claim_asked * PAGE_BYTES ? c->since :
-										   c->oldest;
+										     c->oldest;
 }
 
 /* enum pfnw_moved, since @va was claimed. */
@@ -572,8 +572,8 @@ static __noinline int compare_pages(struct context *c, u64 ret)
 	if (page_struct_bytes == 64 && s->pages >= ret) {
 		if (s->nsegs == 1 && s->seg[0].level > 1) {
 			p.all = s->seg[0].entry;
-			p.want = vmemmap +
-				 cpu_leaf_pfn(FMT, s->seg[0].level & 3, p.all, s->va) * 64;
+			p.want =
+				vmemmap + cpu_leaf_pfn(FMT, s->seg[0].level & 3, p.all, s->va) * 64;
 			bpf_loop(BATCH_PAGES / CHUNK, pages_of_leaf, &p, 0);
 		} else if (s->seg[0].level == 1 &&
 			   (s->nsegs == 1 || (s->nsegs == 2 && s->seg[1].level == 1))) {

@@ -7,8 +7,8 @@
 #include <sys/capability.h>
 #include <sys/prctl.h>
 
-static const cap_value_t keep[] = { CAP_BPF,	       CAP_SYS_ADMIN, CAP_SYS_PTRACE,
-				    CAP_DAC_READ_SEARCH, CAP_SYSLOG,  CAP_KILL };
+static const cap_value_t keep[] = { CAP_BPF,	CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH,
+				    CAP_SYSLOG, CAP_KILL };
 #define N_KEEP ((int)(sizeof(keep) / sizeof(keep[0])))
 
 int caps_check(void)

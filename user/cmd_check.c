@@ -227,7 +227,7 @@ int cmd_check(int argc, char **argv)
 {
 	static const struct argp_child children[] = { { &watch_argp, 0, NULL, 0 }, { 0 } };
 	static const struct argp argp = { options, parse, "-- COMMAND [ARG...]", doc, children,
-					  NULL, NULL };
+					  NULL,	   NULL };
 	static struct watch w;
 	struct args a = { 0 };
 	int ret;

@@ -13,12 +13,13 @@
 #include <bpf/libbpf.h>
 #include <json-c/json.h>
 
-static const char doc[] = "Say for every hook how this kernel lets it be attached, or why not and "
-			  "what that leaves uncovered."
-			  "\vExamples:\n"
-			  "  pfnwatch probe\n"
-			  "  pfnwatch probe --json\n"
-			  "\nExit codes: 0 everything needed is there, 2 usage, 4 this kernel cannot.";
+static const char doc[] =
+	"Say for every hook how this kernel lets it be attached, or why not and "
+	"what that leaves uncovered."
+	"\vExamples:\n"
+	"  pfnwatch probe\n"
+	"  pfnwatch probe --json\n"
+	"\nExit codes: 0 everything needed is there, 2 usage, 4 this kernel cannot.";
 
 static const struct argp_option options[] = {
 	{ "json", 'j', NULL, 0, "one JSON record per hook, then a conclusion", 0 },
@@ -84,8 +85,9 @@ static void text(const struct hooks *h, const struct pfnw_calib *c, const struct
 	if (f->levels)
 		printf("cpu page tables   %u levels, encryption mask 0x%" PRIx64 "%s\n", f->levels,
 		       (uint64_t)c->sme_me_mask,
-		       c->have & 2 ? "" : "; vmemmap_base unknown: claims beyond the first page of "
-					  "a batch are not compared");
+		       c->have & 2 ? "" :
+				     "; vmemmap_base unknown: claims beyond the first page of "
+				     "a batch are not compared");
 }
 
 static void json(const struct hooks *h, const struct pfnw_calib *c, const struct cpu_format *f,
@@ -110,7 +112,8 @@ static void json(const struct hooks *h, const struct pfnw_calib *c, const struct
 		if (!k->usable)
 			json_object_object_add(o, "why", json_object_new_string(k->why));
 		if (!hooks_slot(h, k->slot))
-			json_object_object_add(o, "uncovered", json_object_new_string(k->uncovered));
+			json_object_object_add(o, "uncovered",
+					       json_object_new_string(k->uncovered));
 		puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
 							       JSON_C_TO_STRING_NOSLASHESCAPE));
 		json_object_put(o);
@@ -126,7 +129,8 @@ static void json(const struct hooks *h, const struct pfnw_calib *c, const struct
 	if (ret)
 		json_object_object_add(o, "message", json_object_new_string(last_error()));
 	json_object_object_add(o, "exit_code", json_object_new_int(ret));
-	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE));
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(o);
 }
 

@@ -37,8 +37,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			o->error = usage_error(state);
 		return 0;
 	case ARGP_KEY_ARG:
-		o->error = fail(EXIT_USAGE, "trace: unexpected argument %s; to run a command use "
-				    "pfnwatch check -- COMMAND", arg);
+		o->error = fail(EXIT_USAGE,
+				"trace: unexpected argument %s; to run a command use "
+				"pfnwatch check -- COMMAND",
+				arg);
 		return EINVAL;
 	}
 	return ARGP_ERR_UNKNOWN;

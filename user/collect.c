@@ -205,8 +205,13 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 		return;
 	}
 	if (d->at == PFNW_AT_MAP) {
-		struct show_run r = { .hdr = d->h, .verdict = V_MATCH, .iova = d->iova,
-				      .va = d->va, .n_pages = 1, .n_maps = 1, .prot = d->prot };
+		struct show_run r = { .hdr = d->h,
+				      .verdict = V_MATCH,
+				      .iova = d->iova,
+				      .va = d->va,
+				      .n_pages = 1,
+				      .n_maps = 1,
+				      .prot = d->prot };
 
 		add_run(c, &r);
 	}
@@ -217,8 +222,12 @@ static struct judgement judge_shown(struct collector *c, const struct pfnw_hdr *
 				    uint64_t pfn, uint32_t prot, const struct pfnw_leaf *snap,
 				    const struct pfnw_walk *walk, bool *asked, uint64_t *pm)
 {
-	struct evidence e = { .va = va & ~(PAGE_BYTES - 1), .pfn = pfn, .prot = prot,
-			      .dma_prot = prot, .moved = PFNW_UNKNOWN, .snap = *snap,
+	struct evidence e = { .va = va & ~(PAGE_BYTES - 1),
+			      .pfn = pfn,
+			      .prot = prot,
+			      .dma_prot = prot,
+			      .moved = PFNW_UNKNOWN,
+			      .snap = *snap,
 			      .walk = *walk };
 	struct judgement j;
 
@@ -260,8 +269,12 @@ static void on_map(struct collector *c, const struct pfnw_ev_map *m)
 		for (int i = 0; i < c->n_sinks; i++)
 			c->sink[i]->ops->map(c->sink[i], &s);
 	if (!m->ret && !m->internal && m->match_pages == m->bytes / PAGE_BYTES) {
-		struct show_run r = { .hdr = m->h, .verdict = V_MATCH, .iova = m->iova,
-				      .va = m->va, .n_pages = m->match_pages, .n_maps = 1,
+		struct show_run r = { .hdr = m->h,
+				      .verdict = V_MATCH,
+				      .iova = m->iova,
+				      .va = m->va,
+				      .n_pages = m->match_pages,
+				      .n_maps = 1,
 				      .prot = m->prot };
 
 		add_run(c, &r);
@@ -301,8 +314,12 @@ int collector_record(void *ctx, void *record, size_t bytes)
 	switch (h->type) {
 	case PFNW_EV_RUN: {
 		const struct pfnw_ev_run *e = record;
-		struct show_run r = { .hdr = e->h, .verdict = V_MATCH, .iova = e->iova,
-				      .va = e->va, .n_pages = e->n_pages, .n_maps = e->n_maps,
+		struct show_run r = { .hdr = e->h,
+				      .verdict = V_MATCH,
+				      .iova = e->iova,
+				      .va = e->va,
+				      .n_pages = e->n_pages,
+				      .n_maps = e->n_maps,
 				      .prot = e->prot };
 
 		add_run(c, &r);

@@ -14,8 +14,15 @@ const char *verdict_name(enum verdict v)
 const char *cause_name(enum cause c)
 {
 	static const char *const name[] = {
-		"",	   "tables-changed",	"changes-unknown",  "not-present", "walk-failed",
-		"witnesses-disagree", "no-context", "no-dma", "settled",
+		"",
+		"tables-changed",
+		"changes-unknown",
+		"not-present",
+		"walk-failed",
+		"witnesses-disagree",
+		"no-context",
+		"no-dma",
+		"settled",
 	};
 
 	return (unsigned int)c < CAUSES ? name[c] : "?";

@@ -37,14 +37,14 @@ static const struct argp_option watch_options[] = {
 	{ NULL, 0, NULL, 0, "What to show:", 2 },
 	{ "maps", OPT_MAPS, NULL, 0, "every iommu_map() and unmap, with the walk beside it", 2 },
 	{ "claims", OPT_CLAIMS, NULL, 0, "every vaddr_get_pfns(), with the walk beside it", 2 },
-	{ "only", OPT_ONLY, "LIST", 0,
-	  "only these verdicts: match,mismatch,stale,raced,unverified", 2 },
+	{ "only", OPT_ONLY, "LIST", 0, "only these verdicts: match,mismatch,stale,raced,unverified",
+	  2 },
 	{ "quiet", OPT_QUIET, NULL, 0, "only the conclusion", 2 },
 	{ NULL, 0, NULL, 0, "Limits:", 3 },
 	{ "duration", OPT_DURATION, "SECONDS", 0, "stop after so long", 3 },
 	{ "ready-file", OPT_READY, "FILE", 0, "create FILE when everything is attached", 3 },
-	{ "ring-size", OPT_RING, "BYTES", 0,
-	  "ring buffer, a power of two from 4096 (default 4M)", 3 },
+	{ "ring-size", OPT_RING, "BYTES", 0, "ring buffer, a power of two from 4096 (default 4M)",
+	  3 },
 	{ "contexts", OPT_CONTEXTS, "N", 0,
 	  "threads that can be inside container calls (default 256)", 3 },
 	{ 0 },
@@ -97,21 +97,24 @@ static int parse_only(struct options *o, const char *list)
 		for (v = 0; v < VERDICTS && strcmp(w, verdict_name(v)); v++)
 			;
 		if (v == VERDICTS)
-			return fail(EXIT_USAGE, "--only %s: no such verdict; they are match, mismatch, "
-					    "stale, raced, unverified", w);
+			return fail(EXIT_USAGE,
+				    "--only %s: no such verdict; they are match, mismatch, "
+				    "stale, raced, unverified",
+				    w);
 		o->only |= 1u << v;
 	}
 	if (!o->only)
-		return fail(EXIT_USAGE, "--only %s: names no verdict; they are match, mismatch, stale, "
-				    "raced, unverified", list);
+		return fail(EXIT_USAGE,
+			    "--only %s: names no verdict; they are match, mismatch, stale, "
+			    "raced, unverified",
+			    list);
 	return 0;
 }
 
 int usage_error(const struct argp_state *state)
 {
-	const char *word = state->next > 0 && state->next <= state->argc ?
-				   state->argv[state->next - 1] :
-				   "";
+	const char *word =
+		state->next > 0 && state->next <= state->argc ? state->argv[state->next - 1] : "";
 
 	return fail(EXIT_USAGE, "%s: unknown option, or its value is missing; %s --help lists them",
 		    word, state->argv[0]);
@@ -150,15 +153,17 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_COMM:
 		if (!*arg || strlen(arg) > 15)
-			o->error = fail(EXIT_USAGE, "--comm %s: 1 to 15 characters, as in /proc/PID/comm",
-					arg);
+			o->error = fail(EXIT_USAGE,
+					"--comm %s: 1 to 15 characters, as in /proc/PID/comm", arg);
 		o->comm = arg;
 		break;
 	case OPT_GROUP:
 		o->group = whole(arg, 0, 1 << 24);
 		if (o->group < 0)
-			o->error = fail(EXIT_USAGE, "--group %s: a group number is wanted, see "
-					    "/sys/kernel/iommu_groups", arg);
+			o->error = fail(EXIT_USAGE,
+					"--group %s: a group number is wanted, see "
+					"/sys/kernel/iommu_groups",
+					arg);
 		break;
 	case OPT_DEVICE:
 		o->device = arg;
@@ -178,8 +183,8 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 	case OPT_DURATION:
 		o->duration_s = strtod(arg, &end);
 		if (end == arg || *end || !(o->duration_s > 0) || !isfinite(o->duration_s))
-			o->error = fail(EXIT_USAGE, "--duration %s: seconds are wanted, more than 0",
-					arg);
+			o->error = fail(EXIT_USAGE,
+					"--duration %s: seconds are wanted, more than 0", arg);
 		break;
 	case OPT_READY:
 		o->ready_file = arg;
@@ -187,8 +192,10 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 	case OPT_RING:
 		bytes = parse_bytes(arg);
 		if (bytes < RING_BYTES_MIN || bytes > 1U << 30 || (bytes & (bytes - 1)))
-			o->error = fail(EXIT_USAGE, "--ring-size %s: a power of two from 4096 to 1G is "
-					    "wanted, such as 64K or 4M", arg);
+			o->error = fail(EXIT_USAGE,
+					"--ring-size %s: a power of two from 4096 to 1G is "
+					"wanted, such as 64K or 4M",
+					arg);
 		o->ring_bytes = bytes;
 		break;
 	case OPT_CONTEXTS:
@@ -224,8 +231,10 @@ int options_check(struct options *o)
 	if (o->device) {
 		g = device_group(o->device);
 		if (g < 0)
-			return fail(EXIT_USAGE, "--device %s: no such PCI device in an IOMMU group; "
-					    "lspci -D lists them", o->device);
+			return fail(EXIT_USAGE,
+				    "--device %s: no such PCI device in an IOMMU group; "
+				    "lspci -D lists them",
+				    o->device);
 		if (o->group != PFNW_NO_GROUP && o->group != g)
 			return fail(EXIT_USAGE, "--device %s is in group %d, not %d", o->device, g,
 				    o->group);
@@ -233,7 +242,8 @@ int options_check(struct options *o)
 	}
 	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d", o->group);
 	if (o->group != PFNW_NO_GROUP && access(path, F_OK))
-		return fail(EXIT_USAGE, "--group %d: no such IOMMU group in /sys/kernel/iommu_groups",
+		return fail(EXIT_USAGE,
+			    "--group %d: no such IOMMU group in /sys/kernel/iommu_groups",
 			    o->group);
 	return EXIT_PROVEN;
 }

@@ -53,8 +53,8 @@ static struct json_object *record(const char *type)
 
 static void emit(struct sink *s, struct json_object *o)
 {
-	const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
-								     JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text = json_object_to_json_string_ext(
+		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 
 	if (fprintf(s->out, "%s\n", text) < 0 || fflush(s->out))
 		s->failed = true;
@@ -148,8 +148,8 @@ static struct json_object *rules_json(uint32_t rules)
 
 	for (int i = 0; i < 4; i++)
 		if (rules & 1u << i)
-			json_object_array_add(a, json_object_new_string(
-							 rules_text(1u << i, buf, sizeof(buf))));
+			json_object_array_add(
+				a, json_object_new_string(rules_text(1u << i, buf, sizeof(buf))));
 	return a;
 }
 
@@ -289,7 +289,10 @@ static void json_claim(struct sink *s, const struct show_claim *x)
 		num(o, "match", c->match_pages);
 		num(o, "differ", c->diff_pages);
 		if (c->pfnmap)
-			str(o, "reserved", c->reserved == 1 ? "yes" : c->reserved ? "unknown" : "no");
+			str(o, "reserved",
+			    c->reserved == 1 ? "yes" :
+			    c->reserved	     ? "unknown" :
+					       "no");
 		if (c->pfnmap && c->vma.valid)
 			hex(o, "linear_pfn", judge_linear_pfn(&c->vma, c->va));
 		sub(o, "cpu_walk", walk_json(&c->walk, &x->j.walk));

@@ -69,7 +69,8 @@ static void text_run(struct sink *s, const struct show_run *r)
 	if (s->quiet)
 		return;
 	stamp(s, &r->hdr);
-	put(s, "%s%-10s%s iova 0x%" PRIx64 " va 0x%" PRIx64 " %" PRIu64 " pages (%" PRIu64 " KiB) %s",
+	put(s,
+	    "%s%-10s%s iova 0x%" PRIx64 " va 0x%" PRIx64 " %" PRIu64 " pages (%" PRIu64 " KiB) %s",
 	    paint(s, verdict_color(r->verdict)), verdict_name(r->verdict), paint(s, OFF), r->iova,
 	    r->va, r->n_pages, r->n_pages * 4, prot_text(r->prot));
 	who(s, &r->hdr);
@@ -86,14 +87,17 @@ static void text_walk(struct sink *s, const char *what, const struct pfnw_walk *
 	}
 	for (int l = w->top; l >= 1 && l >= w->leaf; l--)
 		put(s, " L%d 0x%016" PRIx64, l, (uint64_t)w->entry[l - 1]);
-	put(s, "%s\n", w->status == PFNW_WALK_LEAF ? "" :
-		       w->status == PFNW_WALK_NONE ? " (not present)" : " (unreadable)");
+	put(s, "%s\n",
+	    w->status == PFNW_WALK_LEAF ? "" :
+	    w->status == PFNW_WALK_NONE ? " (not present)" :
+					  " (unreadable)");
 }
 
 static void frame(struct sink *s, const char *what, const struct frame *f)
 {
 	if (f->valid)
-		put(s, " %s pfn 0x%" PRIx64 " %s", what, (uint64_t)f->pfn, f->writable ? "rw" : "ro");
+		put(s, " %s pfn 0x%" PRIx64 " %s", what, (uint64_t)f->pfn,
+		    f->writable ? "rw" : "ro");
 	else
 		put(s, " %s none", what);
 }
@@ -137,8 +141,9 @@ static void text_diff(struct sink *s, const struct show_diff *x)
 		put(s, "    %-11s silent (%s)\n", "pagemap",
 		    d->vma.valid && d->vma.flags & VM_PFNMAP ? "PFNMAP" : "the process is gone");
 	if (d->vma.valid)
-		put(s, "    %-11s 0x%" PRIx64 "-0x%" PRIx64 " flags 0x%" PRIx64 " pgoff 0x%" PRIx64
-		       "; before 5.7: pfn 0x%" PRIx64 "\n",
+		put(s,
+		    "    %-11s 0x%" PRIx64 "-0x%" PRIx64 " flags 0x%" PRIx64 " pgoff 0x%" PRIx64
+		    "; before 5.7: pfn 0x%" PRIx64 "\n",
 		    "vma", (uint64_t)d->vma.start, (uint64_t)d->vma.end, (uint64_t)d->vma.flags,
 		    (uint64_t)d->vma.pgoff, (uint64_t)judge_linear_pfn(&d->vma, d->va));
 	if (d->n_stack)
@@ -162,7 +167,8 @@ static void text_map(struct sink *s, const struct show_map *x)
 	if (s->quiet)
 		return;
 	stamp(s, &m->h);
-	put(s, "map        iova 0x%" PRIx64 " pa 0x%" PRIx64 " %" PRIu64 " KiB %s domain 0x%" PRIx64,
+	put(s,
+	    "map        iova 0x%" PRIx64 " pa 0x%" PRIx64 " %" PRIu64 " KiB %s domain 0x%" PRIx64,
 	    (uint64_t)m->iova, (uint64_t)m->pa, (uint64_t)m->bytes / 1024, prot_text(m->prot),
 	    (uint64_t)m->h.domain);
 	if (m->ret) {
@@ -255,12 +261,14 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 	static const char *const color[] = { GREEN, RED, YELLOW };
 	const struct pages *p = &x->pages;
 
-	put(s, "%s%s%s: %" PRIu64 " mismatches of %" PRIu64 " pages, %" PRIu64 " unverified, %" PRIu64
-	       " lost\n",
+	put(s,
+	    "%s%s%s: %" PRIu64 " mismatches of %" PRIu64 " pages, %" PRIu64 " unverified, %" PRIu64
+	    " lost\n",
 	    paint(s, color[x->conclusion]), conclusion_name(x->conclusion), paint(s, OFF),
 	    (uint64_t)p->mismatch, (uint64_t)p->seen, (uint64_t)p->unverified, (uint64_t)p->lost);
-	put(s, "  pages    seen %" PRIu64 ": match %" PRIu64 ", mismatch %" PRIu64 ", stale %" PRIu64
-	       ", raced %" PRIu64,
+	put(s,
+	    "  pages    seen %" PRIu64 ": match %" PRIu64 ", mismatch %" PRIu64 ", stale %" PRIu64
+	    ", raced %" PRIu64,
 	    (uint64_t)p->seen, (uint64_t)p->match, (uint64_t)p->mismatch, (uint64_t)p->stale,
 	    (uint64_t)p->raced);
 	causes(s, x->raced_by);
@@ -268,22 +276,29 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 	causes(s, x->unverified_by);
 	put(s, ", lost %" PRIu64 "\n", (uint64_t)p->lost);
 	if (x->rule[0] || x->rule[1] || x->rule[2] || x->rule[3])
-		put(s, "  rules    pfn %" PRIu64 ", prot %" PRIu64 ", pa-zero %" PRIu64
-		       ", not-reserved %" PRIu64 "\n",
+		put(s,
+		    "  rules    pfn %" PRIu64 ", prot %" PRIu64 ", pa-zero %" PRIu64
+		    ", not-reserved %" PRIu64 "\n",
 		    x->rule[0], x->rule[1], x->rule[2], x->rule[3]);
-	put(s, "  claims   %" PRIu64 " calls, %" PRIu64 " pages: match %" PRIu64 " (%" PRIu64
-	       " under the lock), mismatch %" PRIu64 ", raced %" PRIu64 ", unverified %" PRIu64
-	       ", lost %" PRIu64 "; %" PRIu64 " calls failed\n",
+	put(s,
+	    "  claims   %" PRIu64 " calls, %" PRIu64 " pages: match %" PRIu64 " (%" PRIu64
+	    " under the lock), mismatch %" PRIu64 ", raced %" PRIu64 ", unverified %" PRIu64
+	    ", lost %" PRIu64 "; %" PRIu64 " calls failed\n",
 	    x->claims, x->claim_pages, x->claim_match, x->claim_locked, x->claim_mismatch,
 	    x->claim_raced, x->claim_unverified, x->claim_lost, x->claims_failed);
 	if (x->linear)
-		put(s, "  linear   of %" PRIu64 " PFNMAP claims the pre-5.7 formula would be wrong for %"
-		       PRIu64 "\n", x->linear, x->linear_wrong);
-	put(s, "  maps     %" PRIu64 " calls (iommu:map counts %" PRIu64 ", %" PRIu64
-	       " pages), %" PRIu64 " failed, %" PRIu64 " of the kernel's own\n",
+		put(s,
+		    "  linear   of %" PRIu64
+		    " PFNMAP claims the pre-5.7 formula would be wrong for %" PRIu64 "\n",
+		    x->linear, x->linear_wrong);
+	put(s,
+	    "  maps     %" PRIu64 " calls (iommu:map counts %" PRIu64 ", %" PRIu64
+	    " pages), %" PRIu64 " failed, %" PRIu64 " of the kernel's own\n",
 	    x->maps, x->tp_maps, x->tp_pages, x->maps_failed, x->maps_internal);
-	put(s, "  unmaps   %" PRIu64 " calls, %" PRIu64 " pages (iommu:unmap counts %" PRIu64 ", %"
-	       PRIu64 " pages)\n", x->unmaps, x->unmap_pages, x->tp_unmaps, x->tp_unmap_pages);
+	put(s,
+	    "  unmaps   %" PRIu64 " calls, %" PRIu64 " pages (iommu:unmap counts %" PRIu64
+	    ", %" PRIu64 " pages)\n",
+	    x->unmaps, x->unmap_pages, x->tp_unmaps, x->tp_unmap_pages);
 	put(s, "  records  %" PRIu64 " lost\n", x->lost_records);
 	if (x->doubts)
 		put(s, "  doubts   %s\n", x->doubt);

@@ -48,8 +48,9 @@ static int check_lockdown(void)
 	n = read(fd, buf, sizeof(buf) - 1);
 	close(fd);
 	if (n > 0 && strstr(buf, "[confidentiality]"))
-		return fail(EXIT_KERNEL, "this kernel cannot: lockdown is at confidentiality, BPF may "
-				    "not read kernel memory: boot with lockdown=integrity or none");
+		return fail(EXIT_KERNEL,
+			    "this kernel cannot: lockdown is at confidentiality, BPF may "
+			    "not read kernel memory: boot with lockdown=integrity or none");
 	return EXIT_PROVEN;
 }
 
@@ -159,11 +160,12 @@ static int self_test(struct session *s)
 				   strerror(-err));
 		else if (a != PAGEMAP_PFN)
 			ret = fail(EXIT_KERNEL, "this kernel cannot: /proc/self/pagemap shows no "
-					    "frame numbers (CAP_SYS_ADMIN in the initial user "
-					    "namespace is needed)");
+						"frame numbers (CAP_SYS_ADMIN in the initial user "
+						"namespace is needed)");
 		else if (told != pfn)
-			ret = fail(EXIT_KERNEL, "this kernel cannot: a walk of our own page gives PFN "
-					    "0x%llx, pagemap says 0x%llx: page-table format unknown",
+			ret = fail(EXIT_KERNEL,
+				   "this kernel cannot: a walk of our own page gives PFN "
+				   "0x%llx, pagemap says 0x%llx: page-table format unknown",
 				   (unsigned long long)told, (unsigned long long)pfn);
 	}
 	munmap(page, 8192);
@@ -282,8 +284,9 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 		goto out;
 	err = pfnwatch_bpf__load(s->skel);
 	if (err) {
-		ret = fail(EXIT_KERNEL, "this kernel cannot: the programs do not load: %s (%s); "
-				    "PFNWATCH_DEBUG=1 shows the verifier's log",
+		ret = fail(EXIT_KERNEL,
+			   "this kernel cannot: the programs do not load: %s (%s); "
+			   "PFNWATCH_DEBUG=1 shows the verifier's log",
 			   strerror(-err), s->verifier);
 		goto out;
 	}
@@ -374,8 +377,7 @@ static uint64_t missed(struct session *s, const struct hook *h)
 	uint64_t n = 0;
 
 	for (int i = 0; i < 2 && h->progs[i]; i++) {
-		struct bpf_program *p =
-			bpf_object__find_program_by_name(s->skel->obj, h->progs[i]);
+		struct bpf_program *p = bpf_object__find_program_by_name(s->skel->obj, h->progs[i]);
 		struct bpf_prog_info info = {};
 		__u32 len = sizeof(info);
 

@@ -75,7 +75,8 @@ static int make_ready_file(const char *path)
 int watch_open(struct watch *w, const struct options *o, bool trace, bool children)
 {
 	struct session_options so = {
-		.want_runs = trace && !o->maps && !o->quiet && (!o->only || o->only & 1u << V_MATCH),
+		.want_runs = trace && !o->maps && !o->quiet &&
+			     (!o->only || o->only & 1u << V_MATCH),
 		.want_maps = o->maps,
 		.want_claims = o->claims,
 		.pids = o->pid,
