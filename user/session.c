@@ -9,9 +9,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -435,8 +437,12 @@ void session_open_runs(struct session *s, session_record_fn fn, void *ctx)
 
 void session_detach(struct session *s)
 {
-	if (s->skel)
-		pfnwatch_bpf__detach(s->skel);
+	if (!s->skel)
+		return;
+	pfnwatch_bpf__detach(s->skel);
+	/* Programs that had begun are over after a grace period: the counters stand. */
+	if (syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
+		usleep(100 * 1000);
 }
 
 void session_close(struct session *s)

@@ -2,6 +2,7 @@
 """What the cases share: running programs, reading their JSON, exact comparison."""
 
 import ctypes
+import functools
 import json
 import os
 import pathlib
@@ -46,6 +47,24 @@ def case(name):
         CASES[name] = function
         return function
     return register
+
+
+def once(function):
+    """What several cases look at is done once; when it fails, it fails for all of them."""
+    results = {}
+
+    @functools.wraps(function)
+    def call(*key):
+        if key not in results:
+            try:
+                results[key] = function(*key), None
+            except Failure as failure:
+                results[key] = None, str(failure)
+        value, why = results[key]
+        if why:
+            raise Failure(why)
+        return value
+    return call
 
 
 def note(text):
