@@ -67,3 +67,6 @@ install: all
 
 clean:
 	$(Q)rm -rf $(BUILD)
+
+demo:
+	$(Q)scripts/demo
