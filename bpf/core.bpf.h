@@ -41,9 +41,11 @@ const volatile bool changes_seen; /* the zap hooks are attached */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
 
 /*
- * Always 0, but the verifier cannot know: a counter that starts from a constant
- * would be another state in every round of bpf_loop(), and the loop be walked to
- * its end (since ab5cfac139ab, 6.7, which checks callbacks like open-coded loops).
+ * Always 0, but the verifier cannot know. What a bpf_loop() callback changes must
+ * start from an unknown value: before ab5cfac139ab (6.7) the callback is simulated
+ * once, from the caller's stack, and a branch that the first round cannot take is
+ * removed as dead; since then a counter that starts from a constant is another
+ * state in every round, and the loop is walked to its end.
  */
 __u64 opaque_zero;
 

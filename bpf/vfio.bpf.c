@@ -51,6 +51,7 @@ static __noinline int group_in_container(u64 iommu, s32 group)
 	struct group_loop l = { .group = group, .found = opaque_zero };
 	long steps;
 
+	l.gat = l.ghead = (void *)opaque_zero;
 	l.head = &container->domain_list;
 	l.at = BPF_CORE_READ(container, domain_list.next);
 	steps = bpf_loop(4096, group_step, &l, 0);
