@@ -123,12 +123,14 @@ struct context {
 	u64 claim_first_diff; /* 1: its first page does */
 
 	/* the vfio_dma of the last mapping */
-	u64 dma_iova, dma_va;
+	u64 dma_iova, dma_va, dma_bytes;
 	u32 dma_prot, dma_valid;
 
 	struct mapping map;
 	struct mapping probe;
 	u64 probe_domain;
+	u64 want_iova; /* VFIO_IOMMU_MAP_DMA: of the range asked for */
+	u32 want_map, pad3; /* 1: the call is to map, want_iova is set */
 	u64 foreign_pages; /* mapped for another device in the middle of this call */
 
 	/* group of the last domain */

@@ -38,7 +38,8 @@ static __noinline int find_dma(struct context *c, u64 iova)
 	c->dma_va = BPF_CORE_READ(best, vaddr);
 	c->dma_prot = BPF_CORE_READ(best, prot);
 	/* While it is being mapped, size grows up to and excluding this chunk. */
-	if (iova - c->dma_iova > BPF_CORE_READ(best, size))
+	c->dma_bytes = BPF_CORE_READ(best, size);
+	if (iova - c->dma_iova > c->dma_bytes)
 		return 0;
 	c->dma_valid = 1;
 	return 1;

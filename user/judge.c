@@ -91,10 +91,18 @@ static enum cause why_raced(const struct evidence *e)
 	return e->moved == PFNW_MOVED ? CAUSE_CHANGED : CAUSE_UNKNOWN_CHANGES;
 }
 
+/* A second walk that names the frame, with the rights that the mapping gives. */
+static bool settles(const struct judgement *j, const struct evidence *e)
+{
+	return names(&j->again, e->pfn) && (!(e->prot & IOMMU_WRITE) || j->again.writable);
+}
+
 /* No witness names the frame: is that a wrong frame, or only a late look? */
 static struct judgement judge_frame(struct judgement j, const struct evidence *e)
 {
 	if (!j.snap.valid && !j.walk.valid) {
+		if (settles(&j, e))
+			return say(j, V_MATCH, CAUSE_SETTLED);
 		if (e->moved != PFNW_STOOD)
 			return say(j, V_RACED, why_raced(e));
 		if (e->walk.status == PFNW_WALK_FAULT)
@@ -106,14 +114,14 @@ static struct judgement judge_frame(struct judgement j, const struct evidence *e
 	if (e->exact && j.snap.valid)
 		return say(j, V_MISMATCH, CAUSE_NONE);
 	if (e->moved == PFNW_STOOD) {
-		if (names(&j.again, e->pfn))
+		if (settles(&j, e))
 			return say(j, V_MATCH, CAUSE_SETTLED);
 		/* The user-space witness sides with the kernel: doubt ourselves. */
 		if (e->asked_pagemap && e->pagemap_pfn && e->pagemap_pfn == e->pfn)
 			return say(j, V_UNVERIFIED, CAUSE_WITNESSES);
 		return say(j, V_MISMATCH, CAUSE_NONE);
 	}
-	if (names(&j.again, e->pfn))
+	if (settles(&j, e))
 		return say(j, V_MATCH, CAUSE_SETTLED);
 	return say(j, V_RACED, why_raced(e));
 }

@@ -395,7 +395,7 @@ uint64_t session_missed(struct session *s)
 	uint64_t n = 0;
 
 	for (size_t i = 0; i < s->hooks.n; i++)
-		if (s->hooks.hook[i].chosen && !hooks_watches_changes(&s->hooks.hook[i]))
+		if (s->hooks.hook[i].chosen && hooks_marks_calls(&s->hooks.hook[i]))
 			n += missed(s, &s->hooks.hook[i]);
 	return n;
 }

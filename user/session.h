@@ -60,7 +60,9 @@ void session_stats(struct session *s, uint64_t *v);
 
 /*
  * Invocations that the kernel skipped, because the program was already running
- * on that CPU: each may have been a mapping nobody saw.
+ * on that CPU, of the programs that say where a container call begins and ends.
+ * Skips at iommu_map() are not in it: interrupts that map for other devices cause
+ * them all the time, and a page missed there shows in the counts of the call.
  */
 uint64_t session_missed(struct session *s);
 
