@@ -37,6 +37,8 @@ const volatile bool scope_comm; /* only comm_filter */
 const volatile char comm_filter[PFNW_COMM];
 const volatile __s32 scope_group = PFNW_NO_GROUP; /* only this IOMMU group */
 const volatile __u64 run_flush_jiffies = 5; /* a run is shown at the latest then */
+const volatile bool lie_miss_map; /* tests: be blind to some iommu_map() calls */
+const volatile bool lie_miss_count; /* tests: and to their tracepoint */
 const volatile bool changes_seen; /* the zap hooks are attached */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
 

@@ -390,6 +390,12 @@ static __always_inline void without_context(u64 pages)
 	}
 }
 
+/* The calls that a test wants missed. */
+static __always_inline bool missed_by_lie(u64 iova)
+{
+	return (iova >> PFNW_PAGE_SHIFT) % 7 == 3;
+}
+
 /* iommu_map(domain, iova, paddr, size, prot[, gfp]); gfp since 1369459b2e21 (6.3). */
 SEC("?fexit/iommu_map")
 int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr, size_t size,
@@ -416,6 +422,8 @@ int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr
 			c->foreign_pages += pages;
 		return 0;
 	}
+	if (lie_miss_map && missed_by_lie(iova))
+		return 0;
 	if (c->has_probe)
 		judge_probe(ctx, c);
 	m = &c->map;
@@ -517,6 +525,8 @@ int BPF_PROG(tp_map, unsigned long iova, u64 paddr, size_t size)
 {
 	struct context *c = inside();
 
+	if (lie_miss_count && missed_by_lie(iova))
+		return 0;
 	if (c && !c->in_claim) {
 		tally(c, PFNW_S_TP_MAPS, 1);
 		tally(c, PFNW_S_TP_PAGES, size >> PFNW_PAGE_SHIFT);

@@ -3,9 +3,11 @@
 #include "pfnwatch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 static const cap_value_t keep[] = { CAP_BPF,	CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH,
 				    CAP_SYSLOG, CAP_KILL };
@@ -49,5 +51,22 @@ int caps_drop(void)
 	cap_free(to);
 	if (err)
 		return fail(EXIT_USAGE, "dropping capabilities: %s", strerror(errno));
+	return EXIT_PROVEN;
+}
+
+int lockdown_check(void)
+{
+	char buf[128] = "";
+	int fd = open("/sys/kernel/security/lockdown", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return EXIT_PROVEN; /* no lockdown, or securityfs is not mounted */
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n > 0 && strstr(buf, "[confidentiality]"))
+		return fail(EXIT_KERNEL,
+			    "this kernel cannot: lockdown is at confidentiality, BPF may "
+			    "not read kernel memory: boot with lockdown=integrity or none");
 	return EXIT_PROVEN;
 }

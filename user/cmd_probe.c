@@ -151,6 +151,8 @@ int cmd_probe(int argc, char **argv)
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 	ret = caps_check();
 	if (!ret)
+		ret = lockdown_check();
+	if (!ret)
 		ret = hooks_probe(&hooks, true);
 	if (!ret)
 		ret = calib_run(&calib, &fmt);

@@ -26,6 +26,7 @@ enum {
 	OPT_READY,
 	OPT_RING,
 	OPT_CONTEXTS,
+	OPT_LIE,
 };
 
 static const struct argp_option watch_options[] = {
@@ -47,6 +48,8 @@ static const struct argp_option watch_options[] = {
 	  3 },
 	{ "contexts", OPT_CONTEXTS, "N", 0,
 	  "threads that can be inside container calls (default 256)", 3 },
+	/* a verifier is tested by lies: miss every seventh page's iommu_map() on purpose */
+	{ "lie", OPT_LIE, "WHAT", OPTION_HIDDEN, "miss-map or miss-count", 3 },
 	{ 0 },
 };
 
@@ -197,6 +200,14 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 					"wanted, such as 64K or 4M",
 					arg);
 		o->ring_bytes = bytes;
+		break;
+	case OPT_LIE:
+		if (!strcmp(arg, "miss-map"))
+			o->lie_miss_map = true;
+		else if (!strcmp(arg, "miss-count"))
+			o->lie_miss_count = true;
+		else
+			o->error = fail(EXIT_USAGE, "--lie %s: miss-map or miss-count", arg);
 		break;
 	case OPT_CONTEXTS:
 		v = whole(arg, 1, 65536);

@@ -8,7 +8,6 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,23 +38,6 @@ static int keep_complaint(enum libbpf_print_level level, const char *format, va_
 	return 0;
 }
 
-static int check_lockdown(void)
-{
-	char buf[128] = "";
-	int fd = open("/sys/kernel/security/lockdown", O_RDONLY | O_CLOEXEC);
-	ssize_t n;
-
-	if (fd < 0)
-		return EXIT_PROVEN; /* no lockdown, or securityfs is not mounted */
-	n = read(fd, buf, sizeof(buf) - 1);
-	close(fd);
-	if (n > 0 && strstr(buf, "[confidentiality]"))
-		return fail(EXIT_KERNEL,
-			    "this kernel cannot: lockdown is at confidentiality, BPF may "
-			    "not read kernel memory: boot with lockdown=integrity or none");
-	return EXIT_PROVEN;
-}
-
 static bool pick_rung(struct session *s, const struct hook *h, struct bpf_object *obj)
 {
 	for (int i = 0; i < 2 && h->progs[i]; i++) {
@@ -84,6 +66,8 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->pg_reserved_bit = s->calib.pg_reserved;
 	k->rodata->claim_has_batch = s->hooks.claim_has_batch;
 	k->rodata->changes_seen = s->hooks.changes_seen;
+	k->rodata->lie_miss_map = o->lie_miss_map;
+	k->rodata->lie_miss_count = o->lie_miss_count;
 	k->rodata->want_runs = o->want_runs;
 	k->rodata->want_maps = o->want_maps;
 	k->rodata->want_claims = o->want_claims;
@@ -267,7 +251,7 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
 	ret = caps_check();
 	if (!ret)
-		ret = check_lockdown();
+		ret = lockdown_check();
 	if (!ret)
 		ret = hooks_probe(&s->hooks, true);
 	if (!ret)

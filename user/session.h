@@ -25,6 +25,7 @@ struct session_options {
 	const char *comm; /* NULL: any */
 	int group; /* PFNW_NO_GROUP: any */
 	uint32_t ring_bytes; /* power of two, at least a page */
+	bool lie_miss_map, lie_miss_count; /* for tests: miss some calls on purpose */
 	uint32_t contexts; /* threads that can be inside container calls */
 };
 

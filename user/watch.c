@@ -86,6 +86,8 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 		.group = o->group,
 		.ring_bytes = o->ring_bytes,
 		.contexts = o->contexts,
+		.lie_miss_map = o->lie_miss_map,
+		.lie_miss_count = o->lie_miss_count,
 	};
 	struct collect_options co = {
 		.show_runs = trace && !o->quiet,

@@ -33,14 +33,15 @@ def run(name):
     result = dict(case=name, ok=not why, seconds=round(time.monotonic() - start, 1),
                   notes=kit.current.notes)
     if why:
-        result.update(why=why, commands=[done.told() for done in kit.current.commands[-4:]])
+        commands = list(dict.fromkeys(kit.current.commands))    # each once
+        result.update(why=why, commands=[done.told() for done in commands[-4:]])
     tell(**result)
 
 
 def main(names):
     suites.load()
-    # So that a case that must be root, or that counts what is left, begins with nothing.
-    os.chdir("/")
+    os.chdir("/")       # where a program that runs as nobody can be, too
+    kit.untouched = kit.left()
     for name in names:
         run(name)
     return 0

@@ -413,20 +413,24 @@ def left():
     """All that pfnwatch could have left: BPF objects, patched functions, probes."""
     state = {(kind, i) for kind, command in _NEXT_ID.items() for i in _ids(command)}
     for name in ("enabled_functions", "kprobe_events", "uprobe_events"):
-        text = pathlib.Path("/sys/kernel/tracing", name).read_text()
-        # "vmap_foo (1) R I": the counts are the state, the addresses behind are not
-        state |= {(name, line.split(" tramp")[0]) for line in text.splitlines()}
+        path = pathlib.Path("/sys/kernel/tracing", name)
+        if path.exists():       # under lockdown it does not
+            # "iommu_map (1) R tramp: ...": counts are state, addresses are not
+            state |= {(name, line.split(" tramp")[0]) for line in path.read_text().splitlines()}
     return frozenset(state)
 
 
-def nothing_left(before):
+untouched = frozenset()     # left() before any case ran
+
+
+def nothing_left():
     """The kernel frees objects after a grace period: that may take a moment."""
     try:
-        wait_until("what was attached is gone", lambda: left() == before, 30)
+        wait_until("what was attached is gone", lambda: left() == untouched, 30)
     except Failure:
         now = left()
-        raise Failure(f"left in the kernel: {_short(sorted(now - before))}; "
-                      f"gone: {_short(sorted(before - now))}") from None
+        raise Failure(f"left in the kernel: {_short(sorted(now - untouched))}; "
+                      f"gone: {_short(sorted(untouched - now))}") from None
 
 
 def one_line(done, code, *parts):

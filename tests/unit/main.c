@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#include "unit.h"
+
+int main(void)
+{
+	int failed = 0;
+
+	failed += test_walk();
+	failed += test_walk_random();
+	failed += test_judge();
+	failed += test_abi();
+	failed += test_opts();
+	failed += test_text();
+	failed += test_collect();
+	printf("unit: %s, %d failed\n", failed ? "FAILED" : "passed", failed);
+	return failed != 0;
+}

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+"""Which machines are booted, and which cases run on each."""
+
+import dataclasses
+
+import kit
+import suites
+
+KERNELS = ("6.1", "6.12")
+IOMMUS = ("intel", "amd")
+
+# a second device with a group of its own, whose BAR 2 is memory
+IVSHMEM = ("-object memory-backend-ram,id=iv,share=on,size=4M "
+           "-device ivshmem-plain,memdev=iv,addr=0x14")
+
+
+@dataclasses.dataclass(frozen=True)
+class Boot:
+    name: str
+    kernel: str
+    iommu: str
+    cases: tuple
+    smp: int = 2
+    la57: bool = True
+    icount: bool = False
+    vfio: bool = True
+    mem: str = "4G"
+    append: str = ""
+    mutant: str = ""
+    timeout: int = 600
+
+    def lab(self):
+        """Options of scripts/lab run."""
+        argv = ["--kernel", self.kernel, "--iommu", self.iommu, "--smp", str(self.smp),
+                "--mem", self.mem, "--timeout", str(self.timeout), "--qemu", IVSHMEM]
+        argv += ["--append", self.append] if self.append else []
+        argv += [] if self.la57 else ["--no-la57"]
+        argv += ["--icount"] if self.icount else []
+        argv += [] if self.vfio else ["--no-vfio"]
+        return argv
+
+
+def cases(*prefixes):
+    """Registered cases whose names begin so, in the order of registration."""
+    found = tuple(n for n in kit.CASES if n.startswith(prefixes))
+    missing = [p for p in prefixes if not any(n.startswith(p) for n in found)]
+    assert not missing, missing
+    return found
+
+
+HUGE = dict(mem="6G", append="hugepagesz=1G hugepages=2")
+
+
+def boots():
+    """Every boot of the whole test; a case runs once in each boot that names it."""
+    suites.load()
+    plan = []
+
+    def boot(name, kernel, iommu, *prefixes, **how):
+        plan.append(Boot(name, kernel, iommu, cases(*prefixes), **how))
+
+    kernel_says_no = cases("bad-lockdown", "bad-no-vfio")
+    bad = tuple(c for c in cases("bad-") if c not in kernel_says_no)
+    for kernel in KERNELS:
+        for iommu in IOMMUS:
+            here = f"{kernel}/{iommu}"
+            boot(here, kernel, iommu, "layout", "qemu-guest", "trace-maps-claims", "trace-text",
+                 "probe", **HUGE)
+            boot(f"{here}/smp1-4-levels", kernel, iommu, "layout", "probe", smp=1, la57=False,
+                 **HUGE)
+        # What does not depend on the IOMMU: on one of them, not the same on both kernels.
+        one, other = IOMMUS if kernel == KERNELS[0] else reversed(IOMMUS)
+        boot(f"{kernel}/{one}/input", kernel, one, *bad, "help", "no-colours", "json-versions",
+             "trace-quiet-duration")
+        boot(f"{kernel}/{other}/limits", kernel, other, "trace-filters", "trace-latency-host",
+             "ring-", "contexts-", "two-at-once", "killed-", "interrupted-", "one-gib-scattered",
+             mem="5G")
+        boot(f"{kernel}/{one}/storm", kernel, one, "storm")
+        boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1)
+        boot(f"{kernel}/{one}/lockdown", kernel, one, "bad-lockdown",
+             append="lockdown=confidentiality")
+        boot(f"{kernel}/{one}/no-vfio", kernel, one, "bad-no-vfio", vfio=False)
+        for name in suites.mutants():
+            extra = ("only-mismatch",) if name == "map-shifted" else ()
+            boot(f"{kernel}/{one}/{name}", kernel, one, f"{name}", *extra, mutant=name)
+    names = [b.name for b in plan]
+    assert len(set(names)) == len(names), names
+    return plan
