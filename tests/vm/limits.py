@@ -77,6 +77,32 @@ def one_gib_scattered():
     kit.note(f"{checked.conclusion['maps']['calls']} runs, peak resident {peak:.1f} MiB")
 
 
+def blind(*lies):
+    """Programs that miss every iommu_map() whose IOVA page number is 3 modulo 7."""
+    pages = 1009
+    options = [word for lie in lies for word in ("--lie", lie)]
+    checked = kit.check([DMACLIENT, "--layout", "scattered", "--pages", pages,
+                         "--iova", "0x10000000"], *options)
+    missed = sum((0x10000000 // 4096 + i) % 7 == 3 for i in range(pages))
+    equal("exit code", checked.code, 3)
+    equal("pages seen", checked.pages["seen"], pages)
+    equal("lost pages", checked.pages["lost"], missed)
+    equal("matching pages", checked.pages["match"], pages - missed)
+    kit.note(f"{missed} of {pages} pages missed on purpose, {missed} reported lost")
+
+
+@case("blind-hook")
+def blind_hook():
+    """A mapping that the first hook misses is told by the second count."""
+    blind("miss-map")
+
+
+@case("blind-hook-and-count")
+def blind_hook_and_count():
+    """A mapping that both miss is told by the third: the size of VFIO's own vfio_dma."""
+    blind("miss-map", "miss-count")
+
+
 @case("two-at-once")
 def two_at_once():
     """A trace of everything and two checks, each of its own client: all count right."""

@@ -73,7 +73,7 @@ def boots():
         boot(f"{kernel}/{one}/input", kernel, one, *bad, "help", "no-colours", "json-versions",
              "trace-quiet-duration")
         boot(f"{kernel}/{other}/limits", kernel, other, "trace-filters", "trace-latency-host",
-             "ring-", "contexts-", "two-at-once", "killed-", "interrupted-", "one-gib-scattered",
+             "ring-", "contexts-", "blind-", "two-at-once", "killed-", "interrupted-", "one-gib-scattered",
              mem="5G")
         boot(f"{kernel}/{one}/storm", kernel, one, "storm")
         boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1)
