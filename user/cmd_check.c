@@ -68,6 +68,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 struct child {
 	pid_t pid;
 	int go, err;
+	bool ended_by_us;
 };
 
 static int start_child(struct child *c, char **command)
@@ -151,6 +152,9 @@ static int wait_all(struct watch *w, struct child *c, const struct options *o, i
 
 		if (p == c->pid) {
 			*status = exit_of(st);
+			/* what we asked it to do is no failure of its own */
+			if (c->ended_by_us && *status == 128 + SIGTERM)
+				*status = 0;
 			c->pid = 0; /* the number may be somebody else's from now on */
 		}
 		if (p > 0)
@@ -165,6 +169,7 @@ static int wait_all(struct watch *w, struct child *c, const struct options *o, i
 			}
 			over = true;
 			told = stop_requests;
+			c->ended_by_us = c->pid > 0;
 			if (c->pid)
 				kill(c->pid, SIGTERM);
 		}

@@ -255,7 +255,7 @@ static struct judgement judge_shown(struct collector *c, const struct pfnw_hdr *
 
 static void on_map(struct collector *c, const struct pfnw_ev_map *m)
 {
-	struct show_map s = { .m = m };
+	struct show_map s = { .m = m, .j = { .verdict = V_UNVERIFIED, .cause = CAUSE_DMA } };
 
 	if (!m->ret && !m->internal && m->va) {
 		s.j = judge_shown(c, &m->h, m->va, m->pa >> PFNW_PAGE_SHIFT, m->prot, &m->snap,

@@ -179,8 +179,10 @@ static void text_map(struct sink *s, const struct show_map *x)
 		put(s, " va 0x%" PRIx64 ",", (uint64_t)m->va);
 		frame(s, "walk", &x->j.walk);
 		frame(s, "at claim", &x->j.snap);
-		if (x->asked_pagemap)
+		if (x->asked_pagemap && x->pagemap_pfn)
 			put(s, " pagemap pfn 0x%" PRIx64, x->pagemap_pfn);
+		else if (x->asked_pagemap)
+			put(s, " pagemap none");
 		put(s, "; %" PRIu64 " match %" PRIu64 " differ %" PRIu64 " unverified",
 		    (uint64_t)m->match_pages, (uint64_t)m->diff_pages,
 		    (uint64_t)m->unverified_pages);

@@ -42,6 +42,7 @@ def main(names):
     suites.load()
     os.chdir("/")       # where a program that runs as nobody can be, too
     kit.untouched = kit.left()
+    tell(began=True)
     for name in names:
         run(name)
     return 0

@@ -121,7 +121,8 @@ def checked(name):
     commands = [client(options) + ["--account", account]
                 for options, account in zip((mutant.large, mutant.small), accounts)]
     script = "; ".join(" ".join(command) for command in commands)
-    result = kit.check(["sh", "-c", script])
+    # room for the evidence of ten thousand wrong pages in a row
+    result = kit.check(["sh", "-c", script], "--ring-size", "32M")
     accounts = [kit.json_lines("the account", pathlib.Path(a).read_text()) for a in accounts]
     for account in accounts:
         kit.total(account)
