@@ -150,7 +150,7 @@ static int wait_all(struct watch *w, struct child *c, const struct options *o, i
 	while (!ret) {
 		pid_t p = waitpid(-1, &st, WNOHANG);
 
-		if (p == c->pid) {
+		if (p > 0 && p == c->pid) {
 			*status = exit_of(st);
 			/* what we asked it to do is no failure of its own */
 			if (c->ended_by_us && *status == 128 + SIGTERM)

@@ -52,11 +52,10 @@ void account_error(int err, const char *fmt, ...)
 
 	__atomic_add_fetch(&errors, 1, __ATOMIC_RELAXED);
 	snprintf(line, sizeof(line),
-		 "{\"type\":\"error\",\"errno\":%d,\"error\":\"%s\",\"what\":\"%s\"}",
-		 err, err ? strerrorname_np(err) : "", text);
+		 "{\"type\":\"error\",\"errno\":%d,\"error\":\"%s\",\"what\":\"%s\"}", err,
+		 err ? strerrorname_np(err) : "", text);
 	put_line(line);
-	fprintf(stderr, "error: %s%s%s\n", text, err ? ": " : "",
-		err ? strerror(err) : "");
+	fprintf(stderr, "error: %s%s%s\n", text, err ? ": " : "", err ? strerror(err) : "");
 }
 
 void account_unavailable(const char *what, const char *fmt, ...)
@@ -70,8 +69,7 @@ void account_unavailable(const char *what, const char *fmt, ...)
 	va_end(args);
 
 	__atomic_add_fetch(&unavailables, 1, __ATOMIC_RELAXED);
-	snprintf(line, sizeof(line),
-		 "{\"type\":\"unavailable\",\"what\":\"%s\",\"reason\":\"%s\"}",
+	snprintf(line, sizeof(line), "{\"type\":\"unavailable\",\"what\":\"%s\",\"reason\":\"%s\"}",
 		 what, text);
 	put_line(line);
 	fprintf(stderr, "unavailable: %s: %s\n", what, text);

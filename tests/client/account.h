@@ -13,8 +13,7 @@ void account_line(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  * An error record, and the same for a human on stderr. `err` is a positive
  * errno, or 0 when there is none. The text must not need JSON escapes.
  */
-void account_error(int err, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+void account_error(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Something this machine does not have; `what` says what was asked for. */
 void account_unavailable(const char *what, const char *fmt, ...)

@@ -27,8 +27,8 @@ static const struct layout layout_bounce = { .name = "bounce" };
 static int make_page(struct buffer *buffer)
 {
 	size_t length = (LONELY + 1) * PG_SIZE;
-	uint8_t *va = mmap(NULL, length, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *va =
+		mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	size_t skip;
 
 	if (va == MAP_FAILED)
@@ -50,8 +50,7 @@ static int make_page(struct buffer *buffer)
 	return 0;
 }
 
-static int map_page(struct mapping *bounce, struct vfio *vfio,
-		    const struct iova_space *others)
+static int map_page(struct mapping *bounce, struct vfio *vfio, const struct iova_space *others)
 {
 	struct iova_space space = *others;
 	int err;
@@ -59,8 +58,7 @@ static int map_page(struct mapping *bounce, struct vfio *vfio,
 	space.next = others->next > 2 * IOVA_LOW ? IOVA_LOW : IOVA_HIGH;
 	/* Take pages until the number fits. */
 	do {
-		err = iova_take(&space, bounce->buffer.va, PG_SIZE, PG_SIZE,
-				&bounce->iova);
+		err = iova_take(&space, bounce->buffer.va, PG_SIZE, PG_SIZE, &bounce->iova);
 		if (err)
 			return err;
 	} while ((bounce->iova >> PG_SHIFT) % LONELY);
@@ -81,8 +79,7 @@ static int try_page(struct witness *witness)
 		tag_store(page, &sent);
 		err = edu_fetch(&witness->edu, bounce->iova, TAG_BYTES, 0);
 		if (!err)
-			err = edu_store(&witness->edu,
-					bounce->iova + EDU_BLOCK, TAG_BYTES, 0);
+			err = edu_store(&witness->edu, bounce->iova + EDU_BLOCK, TAG_BYTES, 0);
 		if (err)
 			return err;
 		tag_load(&got, page + EDU_BLOCK);
@@ -92,8 +89,7 @@ static int try_page(struct witness *witness)
 	return 0;
 }
 
-int bounce_open(struct witness *witness, struct vfio *vfio,
-		const struct iova_space *others)
+int bounce_open(struct witness *witness, struct vfio *vfio, const struct iova_space *others)
 {
 	struct mapping *bounce = &witness->bounce;
 	int err = make_page(&bounce->buffer);

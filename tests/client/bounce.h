@@ -5,7 +5,6 @@
 #include "witness.h"
 
 /* Maps the witness's bounce page, clear of `others`, and tries it out. */
-int bounce_open(struct witness *witness, struct vfio *vfio,
-		const struct iova_space *others);
+int bounce_open(struct witness *witness, struct vfio *vfio, const struct iova_space *others);
 
 #endif

@@ -55,11 +55,9 @@ static size_t change_pages(struct run *run, bool gone)
 			if (gone)
 				err = munmap((void *)page, PG_SIZE);
 			else
-				err = madvise((void *)page, PG_SIZE,
-					      MADV_DONTNEED);
+				err = madvise((void *)page, PG_SIZE, MADV_DONTNEED);
 			if (err) {
-				account_error(errno, "%s of %s",
-					      gone ? "munmap" : "MADV_DONTNEED",
+				account_error(errno, "%s of %s", gone ? "munmap" : "MADV_DONTNEED",
 					      buffer->layout->name);
 				return pages;
 			}

@@ -108,8 +108,7 @@ static int open_devices(struct client *client)
 
 	client->edu_device = -1;
 	if (opt->dma_verify || (bar && !opt->bar_bdf)) {
-		client->edu_device = vfio_open_device(&client->vfio, opt->group,
-						      opt->bdf);
+		client->edu_device = vfio_open_device(&client->vfio, opt->group, opt->bdf);
 		if (client->edu_device < 0)
 			return client->edu_device;
 	}
@@ -136,15 +135,13 @@ static void run_cycles(struct client *client)
 		run_map(run);
 		run_disturb(run);
 		if (opt->dma_verify)
-			witness_verify(&client->witness, run->mappings,
-				       run->count);
+			witness_verify(&client->witness, run->mappings, run->count);
 		if (opt->ready_file && mark_ready(opt->ready_file))
 			return;
 		nap(opt->hold);
 		run_unmap(run);
 		if (opt->dma_gone)
-			witness_verify_gone(&client->witness, run->mappings,
-					    run->count);
+			witness_verify_gone(&client->witness, run->mappings, run->count);
 	}
 }
 
@@ -172,8 +169,7 @@ static int work(struct client *client)
 		/* The edu device has 32 address lines. */
 		.limit = verify ? UINT32_MAX : UINT64_MAX,
 	};
-	if (verify && witness_open(&client->witness, &client->env,
-				   &client->vfio, &run->space,
+	if (verify && witness_open(&client->witness, &client->env, &client->vfio, &run->space,
 				   client->edu_device))
 		return EXIT_ERROR;
 	if (verify) {
@@ -226,8 +222,7 @@ int main(int argc, char **argv)
 	options_parse(&client.opt, argc, argv);
 	err = account_open(client.opt.account);
 	if (err) {
-		fprintf(stderr, "dmaclient: %s: %s\n", client.opt.account,
-			strerror(-err));
+		fprintf(stderr, "dmaclient: %s: %s\n", client.opt.account, strerror(-err));
 		return EXIT_ERROR;
 	}
 	sigaction(SIGTERM, &on_term, NULL);

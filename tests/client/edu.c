@@ -29,8 +29,7 @@ static void write_register(struct edu *edu, size_t at, uint64_t value)
 	*(volatile uint64_t *)(edu->registers + at) = value;
 }
 
-static int run(struct edu *edu, uint64_t source, uint64_t target, size_t bytes,
-	       uint64_t command)
+static int run(struct edu *edu, uint64_t source, uint64_t target, size_t bytes, uint64_t command)
 {
 	const struct timespec nap = { .tv_nsec = POLL_NS };
 
@@ -39,8 +38,7 @@ static int run(struct edu *edu, uint64_t source, uint64_t target, size_t bytes,
 	write_register(edu, REG_DMA_COUNT, bytes);
 	write_register(edu, REG_DMA_COMMAND, command | COMMAND_RUN);
 	for (int i = 0; i < POLLS; i++) {
-		uint64_t busy = *(volatile uint64_t *)(edu->registers +
-						       REG_DMA_COMMAND);
+		uint64_t busy = *(volatile uint64_t *)(edu->registers + REG_DMA_COMMAND);
 
 		if (!(busy & COMMAND_RUN))
 			return 0;
@@ -62,8 +60,7 @@ int edu_open(struct edu *edu, int device)
 		err = vfio_region(device, VFIO_PCI_BAR0_REGION_INDEX, &bar);
 	if (err)
 		return err;
-	map = mmap(NULL, PG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, device,
-		   (off_t)bar.offset);
+	map = mmap(NULL, PG_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, device, (off_t)bar.offset);
 	if (map == MAP_FAILED)
 		return -errno;
 	edu->registers = map;
@@ -88,6 +85,5 @@ int edu_fetch(struct edu *edu, uint64_t iova, size_t bytes, unsigned int block)
 
 int edu_store(struct edu *edu, uint64_t iova, size_t bytes, unsigned int block)
 {
-	return run(edu, BUFFER_AT + block * EDU_BLOCK, iova, bytes,
-		   COMMAND_TO_MEMORY);
+	return run(edu, BUFFER_AT + block * EDU_BLOCK, iova, bytes, COMMAND_TO_MEMORY);
 }

@@ -4,8 +4,8 @@
 
 #include <errno.h>
 
-int iova_take(struct iova_space *space, const void *va, uint64_t bytes,
-	      uint64_t align, uint64_t *iova)
+int iova_take(struct iova_space *space, const void *va, uint64_t bytes, uint64_t align,
+	      uint64_t *iova)
 {
 	uint64_t within = (uintptr_t)va & (align - 1);
 

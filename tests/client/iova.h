@@ -17,7 +17,7 @@ struct iova_space {
  * large pages of the VA can be large pages of the IOMMU. Ranges ascend and
  * never touch reserved windows. Returns 0 or -ENOSPC.
  */
-int iova_take(struct iova_space *space, const void *va, uint64_t bytes,
-	      uint64_t align, uint64_t *iova);
+int iova_take(struct iova_space *space, const void *va, uint64_t bytes, uint64_t align,
+	      uint64_t *iova);
 
 #endif

@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 static const struct layout *const layouts[] = {
-	&layout_anon,	&layout_contig, &layout_scattered, &layout_thp,
-	&layout_huge2m, &layout_huge1g, &layout_shmem,	   &layout_file,
-	&layout_file_private, &layout_ro, &layout_bar,	   &layout_pfnmap,
+	&layout_anon,	      &layout_contig, &layout_scattered, &layout_thp,
+	&layout_huge2m,	      &layout_huge1g, &layout_shmem,	 &layout_file,
+	&layout_file_private, &layout_ro,     &layout_bar,	 &layout_pfnmap,
 };
 
 const struct layout *layout_find(const char *name)
@@ -47,8 +47,7 @@ void *layout_reserve(size_t length, size_t align)
 	return (void *)start;
 }
 
-int layout_mmap(struct layout_env *env, struct buffer *buffer, size_t unit,
-		int flags, int fd)
+int layout_mmap(struct layout_env *env, struct buffer *buffer, size_t unit, int flags, int fd)
 {
 	size_t bytes = round_up_to(env->opt->pages * PG_SIZE, unit);
 	size_t length = round_up_to(env->opt->offset + bytes, unit);
@@ -59,8 +58,7 @@ int layout_mmap(struct layout_env *env, struct buffer *buffer, size_t unit,
 
 	if (!base)
 		return -ENOMEM;
-	if (mmap(base, length, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd,
-		 0) == MAP_FAILED) {
+	if (mmap(base, length, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == MAP_FAILED) {
 		err = -errno;
 		munmap(base, length);
 		return err;
@@ -95,8 +93,7 @@ static uint32_t access_flags(enum access access)
 	}
 }
 
-int buffer_create(struct layout_env *env, const struct layout *layout,
-		  struct buffer *buffer)
+int buffer_create(struct layout_env *env, const struct layout *layout, struct buffer *buffer)
 {
 	enum access prot = env->opt->prot;
 	int err;
@@ -130,8 +127,7 @@ int buffer_create(struct layout_env *env, const struct layout *layout,
 	return 0;
 }
 
-int buffer_pfns(struct layout_env *env, const struct buffer *buffer,
-		uint64_t *pfns)
+int buffer_pfns(struct layout_env *env, const struct buffer *buffer, uint64_t *pfns)
 {
 	if (buffer->layout->pfns)
 		return buffer->layout->pfns(env, buffer, pfns);

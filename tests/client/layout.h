@@ -32,8 +32,7 @@ struct layout {
 	/* Fills the buffer. Accounts for its own failure, returns -errno. */
 	int (*create)(struct layout_env *env, struct buffer *buffer);
 	/* PFNs by another source than pagemap; NULL: pagemap. */
-	int (*pfns)(struct layout_env *env, const struct buffer *buffer,
-		    uint64_t *pfns);
+	int (*pfns)(struct layout_env *env, const struct buffer *buffer, uint64_t *pfns);
 	const char *pfn_source;
 	bool needs_bar;
 };
@@ -63,10 +62,8 @@ const struct layout *layout_find(const char *name);
 bool layout_needs_bar(const struct layout *layout);
 
 /* Both return 0 or a negative errno. -ENODEV: this machine lacks it. */
-int buffer_create(struct layout_env *env, const struct layout *layout,
-		  struct buffer *buffer);
-int buffer_pfns(struct layout_env *env, const struct buffer *buffer,
-		uint64_t *pfns);
+int buffer_create(struct layout_env *env, const struct layout *layout, struct buffer *buffer);
+int buffer_pfns(struct layout_env *env, const struct buffer *buffer, uint64_t *pfns);
 void buffer_destroy(struct buffer *buffer);
 
 /* For the layouts themselves. */
@@ -77,8 +74,7 @@ void *layout_reserve(size_t length, size_t align);
  * mmaps length bytes over a reservation and sets base, length, va, bytes
  * according to --pages and --offset, both rounded to `unit`.
  */
-int layout_mmap(struct layout_env *env, struct buffer *buffer, size_t unit,
-		int flags, int fd);
+int layout_mmap(struct layout_env *env, struct buffer *buffer, size_t unit, int flags, int fd);
 /* Tags each page of the mapped part, in order. */
 void layout_touch(struct buffer *buffer);
 

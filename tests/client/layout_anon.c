@@ -8,8 +8,7 @@
 #include <linux/vfio.h>
 #include <sys/mman.h>
 
-static int anon_mmap(struct layout_env *env, struct buffer *buffer, size_t unit,
-		     int advice)
+static int anon_mmap(struct layout_env *env, struct buffer *buffer, size_t unit, int advice)
 {
 	int err = layout_mmap(env, buffer, unit, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 

@@ -14,7 +14,7 @@ static int create_bar(struct layout_env *env, struct buffer *buffer)
 {
 	const struct bar_source *bar = &env->bar;
 	size_t want = env->opt->pages * PG_SIZE;
-	struct vfio_region region = { };
+	struct vfio_region region = {};
 	int err = vfio_region(bar->device, bar->index, &region);
 
 	if (err || !region.can_mmap || region.size <= env->opt->offset) {
@@ -25,8 +25,7 @@ static int create_bar(struct layout_env *env, struct buffer *buffer)
 	if (want > region.size - env->opt->offset)
 		want = region.size - env->opt->offset;
 	buffer->length = want;
-	buffer->base = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_SHARED,
-			    bar->device,
+	buffer->base = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_SHARED, bar->device,
 			    (off_t)(region.offset + env->opt->offset));
 	if (buffer->base == MAP_FAILED) {
 		err = -errno;
@@ -43,8 +42,7 @@ static int create_bar(struct layout_env *env, struct buffer *buffer)
 	return 0;
 }
 
-static int bar_pfns(struct layout_env *env, const struct buffer *buffer,
-		    uint64_t *pfns)
+static int bar_pfns(struct layout_env *env, const struct buffer *buffer, uint64_t *pfns)
 {
 	uint64_t address;
 	int err = pci_bar_address(env->bar.bdf, env->bar.index, &address);

@@ -40,8 +40,7 @@ static int open_file(struct layout_env *env, struct buffer *buffer)
 	int err;
 
 	if (env->opt->file) {
-		buffer->fd = open(env->opt->file, O_RDWR | O_CREAT | O_CLOEXEC,
-				  0600);
+		buffer->fd = open(env->opt->file, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	} else {
 		buffer->fd = mkostemp(path, O_CLOEXEC);
 		if (buffer->fd >= 0)

@@ -14,8 +14,7 @@
 
 static void pool_path(char *path, size_t size, size_t huge, const char *file)
 {
-	snprintf(path, size, "/sys/kernel/mm/hugepages/hugepages-%zukB/%s",
-		 huge / 1024, file);
+	snprintf(path, size, "/sys/kernel/mm/hugepages/hugepages-%zukB/%s", huge / 1024, file);
 }
 
 /* 0 when `count` huge pages are free, or could be made free. */
@@ -36,28 +35,27 @@ static int grow_pool(const char *name, size_t huge, uint64_t count)
 	pool_path(path, sizeof(path), huge, "nr_hugepages");
 	err = sysfs_read_u64(path, &all);
 	if (!err) {
-		snprintf(text, sizeof(text), "%" PRIu64,
-			 all + count - free_pages);
+		snprintf(text, sizeof(text), "%" PRIu64, all + count - free_pages);
 		err = sysfs_write(path, text);
 	}
 	if (err) {
-		account_unavailable(name, "cannot set nr_hugepages: errno %d",
-				    -err);
+		account_unavailable(name, "cannot set nr_hugepages: errno %d", -err);
 		return -ENODEV;
 	}
 	/* The kernel takes as many as it finds, and does not complain. */
 	pool_path(path, sizeof(path), huge, "free_hugepages");
 	err = sysfs_read_u64(path, &free_pages);
 	if (err || free_pages < count) {
-		account_unavailable(name, "%" PRIu64 " of %" PRIu64 " huge pages: not enough memory in one piece",
+		account_unavailable(name,
+				    "%" PRIu64 " of %" PRIu64
+				    " huge pages: not enough memory in one piece",
 				    free_pages, count);
 		return -ENODEV;
 	}
 	return 0;
 }
 
-static int create_huge(struct layout_env *env, struct buffer *buffer,
-		       size_t huge, int size_flag)
+static int create_huge(struct layout_env *env, struct buffer *buffer, size_t huge, int size_flag)
 {
 	size_t bytes = round_up_to(env->opt->pages * PG_SIZE, huge);
 	size_t length = round_up_to(env->opt->offset + bytes, huge);
@@ -65,8 +63,7 @@ static int create_huge(struct layout_env *env, struct buffer *buffer,
 
 	if (err)
 		return err;
-	err = layout_mmap(env, buffer, huge,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | size_flag,
+	err = layout_mmap(env, buffer, huge, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | size_flag,
 			  -1);
 	if (err) {
 		account_error(-err, "mmap for %s", buffer->layout->name);

@@ -30,8 +30,7 @@ static int create_pfnmap(struct layout_env *env, struct buffer *buffer)
 	}
 	all = info.npages * PG_SIZE;
 	if (offset >= all) {
-		account_error(EINVAL, "pfnmap: offset 0x%zx is past the end",
-			      offset);
+		account_error(EINVAL, "pfnmap: offset 0x%zx is past the end", offset);
 		return -EINVAL;
 	}
 	buffer->bytes = env->opt->pages * PG_SIZE;
@@ -44,8 +43,8 @@ static int create_pfnmap(struct layout_env *env, struct buffer *buffer)
 	 * A PFNMAP VMA that is made read-only later loses its writable PTEs
 	 * just as one that was never writable.
 	 */
-	buffer->base = mmap(NULL, buffer->length, PROT_READ | PROT_WRITE,
-			    MAP_SHARED, buffer->fd, pgoff);
+	buffer->base =
+		mmap(NULL, buffer->length, PROT_READ | PROT_WRITE, MAP_SHARED, buffer->fd, pgoff);
 	if (buffer->base == MAP_FAILED) {
 		err = -errno;
 		buffer->base = NULL;
@@ -60,8 +59,7 @@ static int create_pfnmap(struct layout_env *env, struct buffer *buffer)
 }
 
 /* pagemap reads PFNMAP VMAs as holes: ask the module. */
-static int module_pfns(struct layout_env *env, const struct buffer *buffer,
-		       uint64_t *pfns)
+static int module_pfns(struct layout_env *env, const struct buffer *buffer, uint64_t *pfns)
 {
 	(void)env;
 	for (size_t i = 0; i < buffer->bytes >> PG_SHIFT; i++) {

@@ -45,8 +45,8 @@ static int touch_shuffled(struct layout_env *env, struct buffer *buffer)
  * takes the frame that was set free, or the allocator would hand it out again.
  * Returns how many were in the wrong place, or a negative errno.
  */
-static long part_neighbours(struct buffer *buffer, uint64_t *pfns,
-			    uint8_t *spare, size_t spares, size_t *used)
+static long part_neighbours(struct buffer *buffer, uint64_t *pfns, uint8_t *spare, size_t spares,
+			    size_t *used)
 {
 	size_t pages = buffer->bytes >> PG_SHIFT;
 	long wrong = 0;
@@ -91,8 +91,7 @@ out:
 		munmap(spare, spares * PG_SIZE);
 	free(pfns);
 	if (wrong > 0) {
-		account_error(0, "scattered: %ld neighbours could not be parted",
-			      wrong);
+		account_error(0, "scattered: %ld neighbours could not be parted", wrong);
 		return -EAGAIN;
 	}
 	if (wrong)
@@ -102,8 +101,7 @@ out:
 
 static int create_scattered(struct layout_env *env, struct buffer *buffer)
 {
-	int err = layout_mmap(env, buffer, PG_SIZE, MAP_PRIVATE | MAP_ANONYMOUS,
-			      -1);
+	int err = layout_mmap(env, buffer, PG_SIZE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 
 	if (err) {
 		account_error(-err, "mmap for scattered");

@@ -26,8 +26,7 @@ void mapping_map(struct vfio *vfio, struct mapping *mapping)
 
 	uint64_t t = now_ns();
 
-	mapping->map_err = vfio_map(vfio, buffer->va, mapping->iova,
-				    buffer->bytes, buffer->flags);
+	mapping->map_err = vfio_map(vfio, buffer->va, mapping->iova, buffer->bytes, buffer->flags);
 	mapping->map_ns = now_ns() - t;
 	mapping->mapped = !mapping->map_err;
 	mapping->map_tid = gettid();
@@ -39,9 +38,8 @@ void mapping_unmap(struct vfio *vfio, struct mapping *mapping)
 
 	if (!mapping->mapped)
 		return;
-	mapping->unmap_err = vfio_unmap(vfio, mapping->iova,
-					mapping->buffer.bytes,
-					&mapping->unmapped_bytes);
+	mapping->unmap_err =
+		vfio_unmap(vfio, mapping->iova, mapping->buffer.bytes, &mapping->unmapped_bytes);
 	mapping->unmap_ns = now_ns() - t;
 	mapping->unmap_tid = gettid();
 	mapping->mapped = mapping->unmap_err != 0;
@@ -64,9 +62,9 @@ static void tell_pages(const struct mapping *mapping, const uint64_t *pfns)
 
 		if (pfns && pfns[i] != PFN_UNKNOWN)
 			snprintf(pfn, sizeof(pfn), "\"0x%" PRIx64 "\"", pfns[i]);
-		account_line("{\"type\":\"page\",\"va\":\"0x%" PRIxPTR "\",\"iova\":\"0x%" PRIx64 "\",\"pfn\":%s}",
-			     (uintptr_t)buffer->va + i * PG_SIZE,
-			     mapping->iova + i * PG_SIZE, pfn);
+		account_line("{\"type\":\"page\",\"va\":\"0x%" PRIxPTR "\",\"iova\":\"0x%" PRIx64
+			     "\",\"pfn\":%s}",
+			     (uintptr_t)buffer->va + i * PG_SIZE, mapping->iova + i * PG_SIZE, pfn);
 	}
 }
 
@@ -81,9 +79,9 @@ void mapping_tell_map(struct layout_env *env, const struct mapping *mapping)
 
 	if (mapping->map_err) {
 		account_error(-mapping->map_err,
-			      "VFIO_IOMMU_MAP_DMA layout %s va 0x%" PRIxPTR " iova 0x%" PRIx64 " bytes %zu flags %s",
-			      layout->name, (uintptr_t)buffer->va,
-			      mapping->iova, buffer->bytes,
+			      "VFIO_IOMMU_MAP_DMA layout %s va 0x%" PRIxPTR " iova 0x%" PRIx64
+			      " bytes %zu flags %s",
+			      layout->name, (uintptr_t)buffer->va, mapping->iova, buffer->bytes,
 			      flags_name(buffer->flags));
 		return;
 	}
@@ -99,12 +97,15 @@ void mapping_tell_map(struct layout_env *env, const struct mapping *mapping)
 	}
 	if (runs >= 0)
 		snprintf(runs_text, sizeof(runs_text), "%ld", runs);
-	account_line("{\"type\":\"map\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR "\",\"iova\":\"0x%" PRIx64 "\",\"bytes\":%zu,\"pages\":%zu,\"flags\":\"%s\",\"runs\":%s,\"pfns_by\":\"%s\",\"map_ns\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
-		     layout->name, (uintptr_t)buffer->va, mapping->iova,
-		     buffer->bytes, pages, flags_name(buffer->flags), runs_text,
-		     layout->pfn_source ? layout->pfn_source : "pagemap",
-		     mapping->map_ns,
-		     getpid(), mapping->map_tid);
+	account_line(
+		"{\"type\":\"map\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR
+		"\",\"iova\":\"0x%" PRIx64
+		"\",\"bytes\":%zu,\"pages\":%zu,\"flags\":\"%s\",\"runs\":%s,\"pfns_by\":\"%s\",\"map_ns\":%" PRIu64
+		",\"pid\":%d,\"tid\":%d}",
+		layout->name, (uintptr_t)buffer->va, mapping->iova, buffer->bytes, pages,
+		flags_name(buffer->flags), runs_text,
+		layout->pfn_source ? layout->pfn_source : "pagemap", mapping->map_ns, getpid(),
+		mapping->map_tid);
 	if (env->opt->list_pages)
 		tell_pages(mapping, pfns);
 	free(pfns);
@@ -116,20 +117,19 @@ void mapping_tell_unmap(struct layout_env *env, const struct mapping *mapping)
 
 	if (mapping->unmap_err) {
 		account_error(-mapping->unmap_err,
-			      "VFIO_IOMMU_UNMAP_DMA iova 0x%" PRIx64 " bytes %zu",
-			      mapping->iova, buffer->bytes);
+			      "VFIO_IOMMU_UNMAP_DMA iova 0x%" PRIx64 " bytes %zu", mapping->iova,
+			      buffer->bytes);
 		return;
 	}
 	if (mapping->unmapped_bytes != buffer->bytes)
 		account_error(0, "unmapped %" PRIu64 " of %zu bytes at iova 0x%" PRIx64,
-			      mapping->unmapped_bytes, buffer->bytes,
-			      mapping->iova);
+			      mapping->unmapped_bytes, buffer->bytes, mapping->iova);
 	if (env->opt->brief)
 		return;
-	account_line("{\"type\":\"unmap\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR "\",\"iova\":\"0x%" PRIx64 "\",\"bytes\":%" PRIu64 ",\"pages\":%" PRIu64 ",\"unmap_ns\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
+	account_line("{\"type\":\"unmap\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR
+		     "\",\"iova\":\"0x%" PRIx64 "\",\"bytes\":%" PRIu64 ",\"pages\":%" PRIu64
+		     ",\"unmap_ns\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
 		     buffer->layout->name, (uintptr_t)buffer->va, mapping->iova,
-		     mapping->unmapped_bytes,
-		     mapping->unmapped_bytes >> PG_SHIFT, mapping->unmap_ns,
-		     getpid(),
-		     mapping->unmap_tid);
+		     mapping->unmapped_bytes, mapping->unmapped_bytes >> PG_SHIFT,
+		     mapping->unmap_ns, getpid(), mapping->unmap_tid);
 }

@@ -10,87 +10,86 @@
 #include <string.h>
 
 static const char help[] =
-"Usage: dmaclient [OPTION]...\n"
-"\n"
-"Map memory for device DMA through VFIO type1 and print an exact account of\n"
-"it, as JSON lines.\n"
-"\n"
-"The device (edu, 1234:11e8, bound to vfio-pci):\n"
-"  --group N            IOMMU group          (default: $LAB_EDU_GROUP)\n"
-"  --bdf BDF            PCI address          (default: $LAB_EDU_BDF)\n"
-"\n"
-"What to map:\n"
-"  --layout LIST        comma separated, may be repeated (default: anon)\n"
-"      anon             small pages, touched in order\n"
-"      contig           small PTEs over frames in a line\n"
-"      scattered        as many PFN runs as pages\n"
-"      thp              transparent huge pages\n"
-"      huge2m, huge1g   hugetlb; the pool grows as needed\n"
-"      shmem            memfd\n"
-"      file             a file, MAP_SHARED\n"
-"      file-private     a file, MAP_PRIVATE, written to (copied) first\n"
-"      ro               anonymous, PROT_READ, device may only read\n"
-"      bar              a PCI BAR (p2p)\n"
-"      pfnmap           /dev/pfnscatter\n"
-"  --pages N            4 KiB pages of each mapping           (default: 256)\n"
-"                       huge layouts round up; bar and pfnmap stop at their end\n"
-"  --maps N             VFIO_IOMMU_MAP_DMA calls per layout    (default: 1)\n"
-"  --offset BYTES       start that far into the buffer         (default: 0)\n"
-"  --file PATH          for file and file-private (default: a new one in /tmp)\n"
-"  --no-touch           leave it to the kernel to fault pages in\n"
-"  --prot r|rw          protection of the VMA while it is mapped\n"
-"  --flags r|w|rw       what the device may do\n"
-"  --pgoff base|zero    vm_pgoff of the pfnmap VMA: the module's first PFN, as\n"
-"                       drivers with a line of frames have it, or 0 (default: base)\n"
-"  --bar-bdf BDF        whose BAR (default: the edu device's own)\n"
-"  --bar-index I        which BAR (default: 0)\n"
-"\n"
-"How:\n"
-"  --threads N          spread the mappings over N threads     (default: 1)\n"
-"  --repeat N           cycles of map and unmap                (default: 1)\n"
-"  --unmap ORDER        none, fifo, lifo, random, or all: one call for the whole\n"
-"                       range                                  (default: fifo)\n"
-"  --iova BASE          lowest IOVA                     (default: 0x10000000)\n"
-"  --seed S             for random orders                      (default: 1)\n"
-"  --fork               map in a child process\n"
-"  --linger SECONDS     with --fork: the parent keeps the container that long\n"
-"                       after the child is gone\n"
-"  --disturb WHAT       once all is mapped, change the page tables under it:\n"
-"                       dontneed or munmap the memory; drop (zap the PTEs) or\n"
-"                       shuffle (and give every page another frame) pfnmap\n"
-"  --disturb-stride K   dontneed, munmap: only every K-th page (default: 1)\n"
-"  --hold SECONDS       sleep with everything mapped; SIGTERM ends it early\n"
-"  --ready-file PATH    created when everything is mapped\n"
-"\n"
-"What to tell:\n"
-"  --account FILE       the account goes there, not to stdout\n"
-"  --brief              only totals, errors and disagreements\n"
-"  --list-pages         one record for each page, with its PFN\n"
-"\n"
-"The device as a witness (IOVAs below 4 GiB; 0.1 s for each page):\n"
-"  --dma-verify         have the device read each page, compare with the CPU\n"
-"  --dma-check WHAT     read, write or both. write: the device writes and the CPU\n"
-"                       looks; where device or process may only read, nothing\n"
-"                       must change\n"
-"                       (default: read)\n"
-"  --dma-gone           and once more when all is unmapped: the device must not\n"
-"                       read the pages any more\n"
-"  --dma-stride K       only every K-th page of a mapping      (default: 1)\n"
-"  --dma-max N          at most N pages in all                 (default: no limit)\n"
-"\n"
-"Exit status: 0 fine, 1 error, 2 usage, 6 the device disagreed, 77 this machine\n"
-"lacks something that was asked for.\n"
-"\n"
-"Examples:\n"
-"  dmaclient --layout scattered --pages 1009\n"
-"  dmaclient --layout anon,thp,shmem --maps 5 --threads 2 --unmap random\n"
-"  dmaclient --layout anon --pages 31 --dma-verify\n"
-"  dmaclient --layout bar --bar-bdf 0000:00:05.0 --bar-index 2 --dma-verify\n"
-"  dmaclient --layout pfnmap --pages 101 --disturb shuffle --dma-verify\n"
-"  dmaclient --layout anon --hold 30 --ready-file /tmp/mapped\n";
+	"Usage: dmaclient [OPTION]...\n"
+	"\n"
+	"Map memory for device DMA through VFIO type1 and print an exact account of\n"
+	"it, as JSON lines.\n"
+	"\n"
+	"The device (edu, 1234:11e8, bound to vfio-pci):\n"
+	"  --group N            IOMMU group          (default: $LAB_EDU_GROUP)\n"
+	"  --bdf BDF            PCI address          (default: $LAB_EDU_BDF)\n"
+	"\n"
+	"What to map:\n"
+	"  --layout LIST        comma separated, may be repeated (default: anon)\n"
+	"      anon             small pages, touched in order\n"
+	"      contig           small PTEs over frames in a line\n"
+	"      scattered        as many PFN runs as pages\n"
+	"      thp              transparent huge pages\n"
+	"      huge2m, huge1g   hugetlb; the pool grows as needed\n"
+	"      shmem            memfd\n"
+	"      file             a file, MAP_SHARED\n"
+	"      file-private     a file, MAP_PRIVATE, written to (copied) first\n"
+	"      ro               anonymous, PROT_READ, device may only read\n"
+	"      bar              a PCI BAR (p2p)\n"
+	"      pfnmap           /dev/pfnscatter\n"
+	"  --pages N            4 KiB pages of each mapping           (default: 256)\n"
+	"                       huge layouts round up; bar and pfnmap stop at their end\n"
+	"  --maps N             VFIO_IOMMU_MAP_DMA calls per layout    (default: 1)\n"
+	"  --offset BYTES       start that far into the buffer         (default: 0)\n"
+	"  --file PATH          for file and file-private (default: a new one in /tmp)\n"
+	"  --no-touch           leave it to the kernel to fault pages in\n"
+	"  --prot r|rw          protection of the VMA while it is mapped\n"
+	"  --flags r|w|rw       what the device may do\n"
+	"  --pgoff base|zero    vm_pgoff of the pfnmap VMA: the module's first PFN, as\n"
+	"                       drivers with a line of frames have it, or 0 (default: base)\n"
+	"  --bar-bdf BDF        whose BAR (default: the edu device's own)\n"
+	"  --bar-index I        which BAR (default: 0)\n"
+	"\n"
+	"How:\n"
+	"  --threads N          spread the mappings over N threads     (default: 1)\n"
+	"  --repeat N           cycles of map and unmap                (default: 1)\n"
+	"  --unmap ORDER        none, fifo, lifo, random, or all: one call for the whole\n"
+	"                       range                                  (default: fifo)\n"
+	"  --iova BASE          lowest IOVA                     (default: 0x10000000)\n"
+	"  --seed S             for random orders                      (default: 1)\n"
+	"  --fork               map in a child process\n"
+	"  --linger SECONDS     with --fork: the parent keeps the container that long\n"
+	"                       after the child is gone\n"
+	"  --disturb WHAT       once all is mapped, change the page tables under it:\n"
+	"                       dontneed or munmap the memory; drop (zap the PTEs) or\n"
+	"                       shuffle (and give every page another frame) pfnmap\n"
+	"  --disturb-stride K   dontneed, munmap: only every K-th page (default: 1)\n"
+	"  --hold SECONDS       sleep with everything mapped; SIGTERM ends it early\n"
+	"  --ready-file PATH    created when everything is mapped\n"
+	"\n"
+	"What to tell:\n"
+	"  --account FILE       the account goes there, not to stdout\n"
+	"  --brief              only totals, errors and disagreements\n"
+	"  --list-pages         one record for each page, with its PFN\n"
+	"\n"
+	"The device as a witness (IOVAs below 4 GiB; 0.1 s for each page):\n"
+	"  --dma-verify         have the device read each page, compare with the CPU\n"
+	"  --dma-check WHAT     read, write or both. write: the device writes and the CPU\n"
+	"                       looks; where device or process may only read, nothing\n"
+	"                       must change\n"
+	"                       (default: read)\n"
+	"  --dma-gone           and once more when all is unmapped: the device must not\n"
+	"                       read the pages any more\n"
+	"  --dma-stride K       only every K-th page of a mapping      (default: 1)\n"
+	"  --dma-max N          at most N pages in all                 (default: no limit)\n"
+	"\n"
+	"Exit status: 0 fine, 1 error, 2 usage, 6 the device disagreed, 77 this machine\n"
+	"lacks something that was asked for.\n"
+	"\n"
+	"Examples:\n"
+	"  dmaclient --layout scattered --pages 1009\n"
+	"  dmaclient --layout anon,thp,shmem --maps 5 --threads 2 --unmap random\n"
+	"  dmaclient --layout anon --pages 31 --dma-verify\n"
+	"  dmaclient --layout bar --bar-bdf 0000:00:05.0 --bar-index 2 --dma-verify\n"
+	"  dmaclient --layout pfnmap --pages 101 --disturb shuffle --dma-verify\n"
+	"  dmaclient --layout anon --hold 30 --ready-file /tmp/mapped\n";
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-usage(const char *fmt, ...)
+static void __attribute__((noreturn, format(printf, 1, 2))) usage(const char *fmt, ...)
 {
 	va_list args;
 
@@ -110,8 +109,7 @@ static uint64_t number(const char *name, const char *text, uint64_t least)
 	if (*text < '0' || *text > '9' || *end)
 		usage("--%s wants a number, not '%s'", name, text);
 	if (value < least)
-		usage("--%s must be at least %llu", name,
-		      (unsigned long long)least);
+		usage("--%s must be at least %llu", name, (unsigned long long)least);
 	return value;
 }
 
@@ -130,8 +128,7 @@ struct choice {
 	int value;
 };
 
-static int choose(const char *name, const char *text,
-		  const struct choice *choices)
+static int choose(const char *name, const char *text, const struct choice *choices)
 {
 	for (; choices->name; choices++)
 		if (!strcmp(choices->name, text))
@@ -139,40 +136,35 @@ static int choose(const char *name, const char *text,
 	usage("--%s does not know '%s'", name, text);
 }
 
-static const struct choice unmap_choices[] = {
-	{ "none", UNMAP_NONE }, { "fifo", UNMAP_FIFO }, { "lifo", UNMAP_LIFO },
-	{ "random", UNMAP_RANDOM }, { "all", UNMAP_ALL }, { }
-};
+static const struct choice unmap_choices[] = { { "none", UNMAP_NONE }, { "fifo", UNMAP_FIFO },
+					       { "lifo", UNMAP_LIFO }, { "random", UNMAP_RANDOM },
+					       { "all", UNMAP_ALL },   {} };
 
 static const struct choice disturb_choices[] = {
-	{ "none", DISTURB_NONE }, { "drop", DISTURB_DROP },
+	{ "none", DISTURB_NONE },	{ "drop", DISTURB_DROP },
 	{ "shuffle", DISTURB_SHUFFLE }, { "dontneed", DISTURB_DONTNEED },
-	{ "munmap", DISTURB_MUNMAP }, { }
+	{ "munmap", DISTURB_MUNMAP },	{}
 };
 
-static const struct choice prot_choices[] = {
-	{ "r", ACCESS_READ }, { "rw", ACCESS_BOTH }, { }
-};
+static const struct choice prot_choices[] = { { "r", ACCESS_READ }, { "rw", ACCESS_BOTH }, {} };
 
-static const struct choice flag_choices[] = {
-	{ "r", ACCESS_READ }, { "w", ACCESS_WRITE }, { "rw", ACCESS_BOTH }, { }
-};
+static const struct choice flag_choices[] = { { "r", ACCESS_READ },
+					      { "w", ACCESS_WRITE },
+					      { "rw", ACCESS_BOTH },
+					      {} };
 
-static const struct choice check_choices[] = {
-	{ "read", ACCESS_READ }, { "write", ACCESS_WRITE },
-	{ "both", ACCESS_BOTH }, { }
-};
+static const struct choice check_choices[] = { { "read", ACCESS_READ },
+					       { "write", ACCESS_WRITE },
+					       { "both", ACCESS_BOTH },
+					       {} };
 
-static const struct choice pgoff_choices[] = {
-	{ "base", 0 }, { "zero", 1 }, { }
-};
+static const struct choice pgoff_choices[] = { { "base", 0 }, { "zero", 1 }, {} };
 
 static void add_layouts(struct options *opt, char *list)
 {
 	char *save = NULL;
 
-	for (char *name = strtok_r(list, ",", &save); name;
-	     name = strtok_r(NULL, ",", &save)) {
+	for (char *name = strtok_r(list, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
 		const struct layout *layout = layout_find(name);
 
 		if (!layout)
@@ -184,11 +176,38 @@ static void add_layouts(struct options *opt, char *list)
 }
 
 enum {
-	O_HELP = 256, O_GROUP, O_BDF, O_LAYOUT, O_PAGES, O_MAPS, O_OFFSET,
-	O_FILE, O_NO_TOUCH, O_PROT, O_FLAGS, O_PGOFF, O_BAR_BDF, O_BAR_INDEX,
-	O_THREADS, O_REPEAT, O_UNMAP, O_IOVA, O_SEED, O_FORK, O_LINGER,
-	O_DISTURB, O_DISTURB_STRIDE, O_HOLD, O_READY_FILE, O_ACCOUNT, O_BRIEF,
-	O_LIST_PAGES, O_DMA_VERIFY, O_DMA_CHECK, O_DMA_GONE, O_DMA_STRIDE,
+	O_HELP = 256,
+	O_GROUP,
+	O_BDF,
+	O_LAYOUT,
+	O_PAGES,
+	O_MAPS,
+	O_OFFSET,
+	O_FILE,
+	O_NO_TOUCH,
+	O_PROT,
+	O_FLAGS,
+	O_PGOFF,
+	O_BAR_BDF,
+	O_BAR_INDEX,
+	O_THREADS,
+	O_REPEAT,
+	O_UNMAP,
+	O_IOVA,
+	O_SEED,
+	O_FORK,
+	O_LINGER,
+	O_DISTURB,
+	O_DISTURB_STRIDE,
+	O_HOLD,
+	O_READY_FILE,
+	O_ACCOUNT,
+	O_BRIEF,
+	O_LIST_PAGES,
+	O_DMA_VERIFY,
+	O_DMA_CHECK,
+	O_DMA_GONE,
+	O_DMA_STRIDE,
 	O_DMA_MAX,
 };
 
@@ -226,7 +245,7 @@ static const struct option long_options[] = {
 	{ "dma-gone", no_argument, NULL, O_DMA_GONE },
 	{ "dma-stride", required_argument, NULL, O_DMA_STRIDE },
 	{ "dma-max", required_argument, NULL, O_DMA_MAX },
-	{ }
+	{}
 };
 
 static void take_option(struct options *opt, int c, const char *name)

@@ -35,7 +35,7 @@ enum disturbance {
 };
 
 enum access {
-	ACCESS_LAYOUT,	/* whatever the layout says */
+	ACCESS_LAYOUT, /* whatever the layout says */
 	ACCESS_READ,
 	ACCESS_WRITE,
 	ACCESS_BOTH,

@@ -18,8 +18,7 @@ int pagemap_read(const void *va, size_t pages, uint64_t *pfns)
 	if (fd < 0)
 		return -errno;
 	while (have < want) {
-		ssize_t n = pread(fd, (char *)pfns + have, want - have,
-				  offset + (off_t)have);
+		ssize_t n = pread(fd, (char *)pfns + have, want - have, offset + (off_t)have);
 
 		if (n <= 0) {
 			int err = n ? -errno : -ENODATA;

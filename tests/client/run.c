@@ -23,8 +23,7 @@ int run_prepare(struct run *run)
 {
 	const struct options *opt = run->env->opt;
 
-	run->mappings = calloc((size_t)opt->nlayouts * opt->maps,
-			       sizeof(*run->mappings));
+	run->mappings = calloc((size_t)opt->nlayouts * opt->maps, sizeof(*run->mappings));
 	if (!run->mappings) {
 		account_error(ENOMEM, "room for the mappings");
 		return -ENOMEM;
@@ -32,8 +31,7 @@ int run_prepare(struct run *run)
 	for (int l = 0; l < opt->nlayouts; l++) {
 		for (size_t m = 0; m < opt->maps; m++) {
 			struct mapping *mapping = &run->mappings[run->count];
-			int err = buffer_create(run->env, opt->layouts[l],
-						&mapping->buffer);
+			int err = buffer_create(run->env, opt->layouts[l], &mapping->buffer);
 
 			/* What this machine lacks does not stop the others. */
 			if (err == -ENODEV)
@@ -51,13 +49,11 @@ static void *worker_main(void *arg)
 	struct worker *worker = arg;
 
 	for (size_t i = 0; i < worker->count; i++)
-		worker->work(worker->run->vfio,
-			     &worker->run->mappings[worker->list[i]]);
+		worker->work(worker->run->vfio, &worker->run->mappings[worker->list[i]]);
 	return NULL;
 }
 
-static void sort_out(struct run *run, struct worker *worker,
-		     enum unmap_order order)
+static void sort_out(struct run *run, struct worker *worker, enum unmap_order order)
 {
 	size_t n = worker->count;
 
@@ -101,8 +97,7 @@ static void spread(struct run *run, enum unmap_order order,
 		sort_out(run, worker, order);
 	}
 	for (unsigned int t = 1; t < threads; t++) {
-		int err = pthread_create(&workers[t].thread, NULL, worker_main,
-					 &workers[t]);
+		int err = pthread_create(&workers[t].thread, NULL, worker_main, &workers[t]);
 
 		if (err) {
 			/* Then this thread does that one's work. */
@@ -128,12 +123,10 @@ void run_map(struct run *run)
 		struct mapping *mapping = &run->mappings[i];
 		struct buffer *buffer = &mapping->buffer;
 
-		mapping->map_err = iova_take(&run->space, buffer->va,
-					     buffer->bytes, buffer->align,
+		mapping->map_err = iova_take(&run->space, buffer->va, buffer->bytes, buffer->align,
 					     &mapping->iova);
 		if (mapping->map_err) {
-			account_error(-mapping->map_err, "no IOVA for mapping %zu",
-				      i);
+			account_error(-mapping->map_err, "no IOVA for mapping %zu", i);
 			break;
 		}
 		fit++;
@@ -176,11 +169,11 @@ static void unmap_range(struct run *run)
 		return;
 	}
 	if (unmapped != expected)
-		account_error(0, "unmapped %" PRIu64 " of %" PRIu64 " bytes",
-			      unmapped, expected);
-	account_line("{\"type\":\"unmap\",\"layout\":\"all\",\"iova\":\"0x%" PRIx64 "\",\"range\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"pages\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
-		     first->iova, bytes, unmapped, unmapped >> PG_SHIFT,
-		     getpid(), gettid());
+		account_error(0, "unmapped %" PRIu64 " of %" PRIu64 " bytes", unmapped, expected);
+	account_line("{\"type\":\"unmap\",\"layout\":\"all\",\"iova\":\"0x%" PRIx64
+		     "\",\"range\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"pages\":%" PRIu64
+		     ",\"pid\":%d,\"tid\":%d}",
+		     first->iova, bytes, unmapped, unmapped >> PG_SHIFT, getpid(), gettid());
 	for (size_t i = 0; i < run->count; i++)
 		run->mappings[i].mapped = false;
 	run->unmaps++;
@@ -218,10 +211,11 @@ void run_unmap(struct run *run)
 
 void run_tell_total(const struct run *run, unsigned int cycles)
 {
-	account_line("{\"type\":\"total\",\"cycles\":%u,\"maps\":%" PRIu64 ",\"pages\":%" PRIu64 ",\"unmaps\":%" PRIu64 ",\"unmapped_pages\":%" PRIu64 ",\"errors\":%lu,\"unavailable\":%lu,\"pid\":%d}",
-		     cycles, run->maps, run->pages, run->unmaps,
-		     run->unmapped_pages, account_errors(),
-		     account_unavailables(), getpid());
+	account_line("{\"type\":\"total\",\"cycles\":%u,\"maps\":%" PRIu64 ",\"pages\":%" PRIu64
+		     ",\"unmaps\":%" PRIu64 ",\"unmapped_pages\":%" PRIu64
+		     ",\"errors\":%lu,\"unavailable\":%lu,\"pid\":%d}",
+		     cycles, run->maps, run->pages, run->unmaps, run->unmapped_pages,
+		     account_errors(), account_unavailables(), getpid());
 }
 
 void run_finish(struct run *run)

@@ -75,8 +75,7 @@ static int run(struct storm *storm)
 	struct worker *workers = calloc(all, sizeof(*workers));
 	const struct timespec length = {
 		.tv_sec = (time_t)storm->opt.seconds,
-		.tv_nsec = (long)(1e9 * (storm->opt.seconds -
-				  (double)(time_t)storm->opt.seconds)),
+		.tv_nsec = (long)(1e9 * (storm->opt.seconds - (double)(time_t)storm->opt.seconds)),
 	};
 	int err = workers ? 0 : ENOMEM;
 
@@ -86,8 +85,7 @@ static int run(struct storm *storm)
 
 		worker->storm = storm;
 		worker->number = maps ? started : started - mappers;
-		err = pthread_create(&worker->thread, NULL,
-				     maps ? mapper_main : disturber_main,
+		err = pthread_create(&worker->thread, NULL, maps ? mapper_main : disturber_main,
 				     worker);
 		if (!err)
 			started++;
@@ -112,17 +110,16 @@ static void tell(const struct storm *storm)
 	storm_disturbances(changes, sizeof(changes));
 	for (int i = 1; i < STORM_ERRNOS && used < sizeof(errnos); i++)
 		if (c->by_errno[i])
-			used += snprintf(errnos + used, sizeof(errnos) - used,
-					 ",\"%s\":%" PRIu64, strerrorname_np(i),
-					 c->by_errno[i]);
+			used += snprintf(errnos + used, sizeof(errnos) - used, ",\"%s\":%" PRIu64,
+					 strerrorname_np(i), c->by_errno[i]);
 	/* Both lists begin with a comma that belongs to nothing. */
-	account_line("{\"type\":\"changes\"%s,\"faults\":%" PRIu64 "}", changes,
-		     c->faults);
-	account_line("{\"type\":\"map-errors\",\"by_errno\":{%s}}",
-		     *errnos ? errnos + 1 : "");
-	account_line("{\"type\":\"total\",\"maps_ok\":%" PRIu64 ",\"maps_failed\":%" PRIu64 ",\"unmaps\":%" PRIu64 ",\"pages_mapped\":%" PRIu64 ",\"pages_unmapped\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"pid\":%d}",
-		     c->maps_ok, c->maps_failed, c->unmaps, c->pages_mapped,
-		     c->pages_unmapped, c->wrong, getpid());
+	account_line("{\"type\":\"changes\"%s,\"faults\":%" PRIu64 "}", changes, c->faults);
+	account_line("{\"type\":\"map-errors\",\"by_errno\":{%s}}", *errnos ? errnos + 1 : "");
+	account_line("{\"type\":\"total\",\"maps_ok\":%" PRIu64 ",\"maps_failed\":%" PRIu64
+		     ",\"unmaps\":%" PRIu64 ",\"pages_mapped\":%" PRIu64
+		     ",\"pages_unmapped\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"pid\":%d}",
+		     c->maps_ok, c->maps_failed, c->unmaps, c->pages_mapped, c->pages_unmapped,
+		     c->wrong, getpid());
 }
 
 int main(int argc, char **argv)
@@ -135,8 +132,7 @@ int main(int argc, char **argv)
 	storm_parse(&storm.opt, argc, argv);
 	err = account_open(storm.opt.account);
 	if (err) {
-		fprintf(stderr, "storm: %s: %s\n", storm.opt.account,
-			strerror(-err));
+		fprintf(stderr, "storm: %s: %s\n", storm.opt.account, strerror(-err));
 		return 1;
 	}
 	setrlimit(RLIMIT_MEMLOCK, &no_limit);

@@ -34,15 +34,15 @@ struct storm_counts {
 	uint64_t unmaps;
 	uint64_t pages_mapped;
 	uint64_t pages_unmapped;
-	uint64_t faults;	/* writes that met a hole or a read-only page */
+	uint64_t faults; /* writes that met a hole or a read-only page */
 	uint64_t by_errno[STORM_ERRNOS];
-	uint64_t wrong;		/* what a healthy kernel does not do */
+	uint64_t wrong; /* what a healthy kernel does not do */
 };
 
 struct storm {
 	struct storm_options opt;
 	struct vfio vfio;
-	uint8_t *memory;	/* areas * area_pages pages, all of them fair game */
+	uint8_t *memory; /* areas * area_pages pages, all of them fair game */
 	int memfd;
 	volatile bool stop;
 	struct storm_counts counts;

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25	/* since 6.1 */
+#define MADV_COLLAPSE 25 /* since 6.1 */
 #endif
 
 struct part {
@@ -87,8 +87,8 @@ static struct part whole_area(struct storm *storm, struct rng *rng)
 
 static void map_anon(const struct part *part, int prot)
 {
-	mmap(part->va, part->bytes, prot,
-	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	mmap(part->va, part->bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE,
+	     -1, 0);
 }
 
 static void do_write(struct storm *storm, struct rng *rng)
@@ -127,15 +127,16 @@ static void do_mremap(struct storm *storm, struct rng *rng)
 	if (to.bytes < from.bytes)
 		from.bytes = to.bytes;
 	/* Overlaps and holes make it fail: as good an outcome as any. */
-	mremap(from.va, from.bytes, from.bytes, MREMAP_MAYMOVE | MREMAP_FIXED,
-	       to.va);
+	mremap(from.va, from.bytes, from.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to.va);
 	map_anon(&from, PROT_READ | PROT_WRITE);
 }
 
 static void do_mprotect(struct storm *storm, struct rng *rng)
 {
 	static const int prots[] = {
-		PROT_READ, PROT_NONE, PROT_READ | PROT_WRITE,
+		PROT_READ,
+		PROT_NONE,
+		PROT_READ | PROT_WRITE,
 		PROT_READ | PROT_WRITE,
 	};
 	struct part part = some_part(storm, rng);
@@ -164,8 +165,8 @@ static void do_shared(struct storm *storm, struct rng *rng)
 {
 	struct part part = some_part(storm, rng);
 
-	mmap(part.va, part.bytes, PROT_READ | PROT_WRITE,
-	     MAP_SHARED | MAP_FIXED, storm->memfd, part.offset);
+	mmap(part.va, part.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, storm->memfd,
+	     part.offset);
 	write_pages(storm, &part);
 }
 
@@ -173,8 +174,8 @@ static void do_punch(struct storm *storm, struct rng *rng)
 {
 	struct part part = some_part(storm, rng);
 
-	fallocate(storm->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-		  part.offset, (off_t)part.bytes);
+	fallocate(storm->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, part.offset,
+		  (off_t)part.bytes);
 }
 
 /* The child's writes copy pages, or, where they were pinned, find copies. */
@@ -229,7 +230,6 @@ void storm_disturbances(char *text, size_t size)
 
 	*text = '\0';
 	for (size_t i = 0; i < ARRAY_LEN(changes) && used < size; i++)
-		used += snprintf(text + used, size - used, ",\"%s\":%llu",
-				 changes[i].name,
+		used += snprintf(text + used, size - used, ",\"%s\":%llu", changes[i].name,
 				 (unsigned long long)changes[i].count);
 }

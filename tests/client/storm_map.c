@@ -21,7 +21,11 @@ struct slot {
 static bool excusable(int err)
 {
 	switch (err) {
-	case EFAULT: case EINVAL: case EEXIST: case ENOMEM: case EAGAIN:
+	case EFAULT:
+	case EINVAL:
+	case EEXIST:
+	case ENOMEM:
+	case EAGAIN:
 	case EBUSY:
 		return true;
 	default:
@@ -40,8 +44,7 @@ static void map_slot(struct storm *storm, struct rng *rng, struct slot *slot)
 	size_t pages = storm->opt.area_pages;
 	size_t first = rng_below(rng, pages);
 	size_t count = 1 + rng_below(rng, pages - first);
-	const uint8_t *va = storm_area(storm, rng_below(rng, storm->opt.areas)) +
-			    first * PG_SIZE;
+	const uint8_t *va = storm_area(storm, rng_below(rng, storm->opt.areas)) + first * PG_SIZE;
 	uint32_t flags = VFIO_DMA_MAP_FLAG_READ;
 	int err;
 
@@ -74,8 +77,7 @@ static void unmap_slot(struct storm *storm, struct slot *slot)
 	if (err)
 		wrong(storm, err, "VFIO_IOMMU_UNMAP_DMA", slot->iova);
 	else if (unmapped != slot->bytes)
-		wrong(storm, 0, "VFIO_IOMMU_UNMAP_DMA took away another size",
-		      slot->iova);
+		wrong(storm, 0, "VFIO_IOMMU_UNMAP_DMA took away another size", slot->iova);
 	slot->bytes = 0;
 }
 
@@ -86,13 +88,12 @@ void storm_map_loop(struct storm *storm, unsigned int number)
 		.next = 0x10000000 + number * 2 * SLOTS * SLOT_BYTES,
 		.limit = UINT64_MAX,
 	};
-	struct slot slots[SLOTS] = { };
+	struct slot slots[SLOTS] = {};
 	struct rng rng;
 
 	rng_seed(&rng, storm->opt.seed * 1000 + number);
 	for (size_t i = 0; i < SLOTS; i++) {
-		if (iova_take(&space, NULL, SLOT_BYTES, SZ_2M,
-			      &slots[i].iova)) {
+		if (iova_take(&space, NULL, SLOT_BYTES, SZ_2M, &slots[i].iova)) {
 			wrong(storm, ENOSPC, "no IOVA", space.next);
 			return;
 		}

@@ -6,27 +6,34 @@
 #include <stdlib.h>
 
 static const char help[] =
-"Usage: storm [OPTION]...\n"
-"\n"
-"Change memory in every way there is while mapping it for device DMA.\n"
-"\n"
-"  --group N          IOMMU group               (default: $LAB_EDU_GROUP)\n"
-"  --seconds S        how long                  (default: 60)\n"
-"  --mappers N        threads that map          (default: 2)\n"
-"  --disturbers N     threads that change       (default: 2)\n"
-"  --areas N          pieces of memory          (default: 8)\n"
-"  --area-pages N     4 KiB pages of each       (default: 512)\n"
-"  --seed S           for the order of things   (default: 1)\n"
-"  --account FILE     the account goes there, not to stdout\n"
-"\n"
-"Exit status: 0 fine, 1 error, 2 usage, 3 it did not come to an end.\n"
-"\n"
-"Example:\n"
-"  storm --seconds 20 --mappers 4\n";
+	"Usage: storm [OPTION]...\n"
+	"\n"
+	"Change memory in every way there is while mapping it for device DMA.\n"
+	"\n"
+	"  --group N          IOMMU group               (default: $LAB_EDU_GROUP)\n"
+	"  --seconds S        how long                  (default: 60)\n"
+	"  --mappers N        threads that map          (default: 2)\n"
+	"  --disturbers N     threads that change       (default: 2)\n"
+	"  --areas N          pieces of memory          (default: 8)\n"
+	"  --area-pages N     4 KiB pages of each       (default: 512)\n"
+	"  --seed S           for the order of things   (default: 1)\n"
+	"  --account FILE     the account goes there, not to stdout\n"
+	"\n"
+	"Exit status: 0 fine, 1 error, 2 usage, 3 it did not come to an end.\n"
+	"\n"
+	"Example:\n"
+	"  storm --seconds 20 --mappers 4\n";
 
 enum {
-	O_HELP = 256, O_GROUP, O_SECONDS, O_MAPPERS, O_DISTURBERS, O_AREAS,
-	O_AREA_PAGES, O_SEED, O_ACCOUNT,
+	O_HELP = 256,
+	O_GROUP,
+	O_SECONDS,
+	O_MAPPERS,
+	O_DISTURBERS,
+	O_AREAS,
+	O_AREA_PAGES,
+	O_SEED,
+	O_ACCOUNT,
 };
 
 static const struct option long_options[] = {
@@ -39,7 +46,7 @@ static const struct option long_options[] = {
 	{ "area-pages", required_argument, NULL, O_AREA_PAGES },
 	{ "seed", required_argument, NULL, O_SEED },
 	{ "account", required_argument, NULL, O_ACCOUNT },
-	{ }
+	{}
 };
 
 static void __attribute__((noreturn)) usage(void)
@@ -54,8 +61,7 @@ static double number(double least, double most)
 	double value = strtod(optarg, &end);
 
 	if (end == optarg || *end || !(value >= least && value <= most)) {
-		fprintf(stderr, "storm: '%s' is not a number from %g to %g\n",
-			optarg, least, most);
+		fprintf(stderr, "storm: '%s' is not a number from %g to %g\n", optarg, least, most);
 		usage();
 	}
 	return value;
@@ -110,13 +116,11 @@ void storm_parse(struct storm_options *opt, int argc, char **argv)
 		}
 	}
 	if (optind < argc) {
-		fprintf(stderr, "storm: unexpected argument '%s'\n",
-			argv[optind]);
+		fprintf(stderr, "storm: unexpected argument '%s'\n", argv[optind]);
 		usage();
 	}
 	if (opt->group < 0) {
-		fputs("storm: no --group, and LAB_EDU_GROUP is not set\n",
-		      stderr);
+		fputs("storm: no --group, and LAB_EDU_GROUP is not set\n", stderr);
 		usage();
 	}
 }

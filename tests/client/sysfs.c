@@ -71,8 +71,7 @@ int pci_bind_vfio(const char *bdf)
 	if (!err && !strcmp(driver, "vfio-pci"))
 		return 0;
 	if (!err) {
-		snprintf(path, sizeof(path), PCI_DEVICES "/%s/driver/unbind",
-			 bdf);
+		snprintf(path, sizeof(path), PCI_DEVICES "/%s/driver/unbind", bdf);
 		err = sysfs_write(path, bdf);
 		if (err)
 			return err;

@@ -38,8 +38,7 @@ static inline void tag_make(struct tag *tag, uint64_t va, uint64_t generation)
 /* True when these bytes are a tag of some page of ours. */
 static inline bool tag_valid(const struct tag *tag)
 {
-	return tag->word[0] ==
-	       (tag_mix(tag->word[1] ^ tag_mix(tag->word[2])) | 1);
+	return tag->word[0] == (tag_mix(tag->word[1] ^ tag_mix(tag->word[2])) | 1);
 }
 
 /* Device memory wants one access per aligned word: no memcpy here. */

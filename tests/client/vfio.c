@@ -17,8 +17,7 @@ static const struct iova_range assumed_ranges[] = {
 	{ 0xfef00000, (1ull << 39) - 1 },
 };
 
-static void take_ranges(struct vfio *vfio, const void *info, uint32_t at,
-			uint32_t size)
+static void take_ranges(struct vfio *vfio, const void *info, uint32_t at, uint32_t size)
 {
 	while (at && at + sizeof(struct vfio_info_cap_header) <= size) {
 		const struct vfio_info_cap_header *head;
@@ -108,7 +107,8 @@ static int open_group(int group)
 		return -err;
 	}
 	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE)) {
-		account_error(EPERM, "group %d is not viable: some of its devices have other drivers",
+		account_error(EPERM,
+			      "group %d is not viable: some of its devices have other drivers",
 			      group);
 		close(fd);
 		return -EPERM;
@@ -184,8 +184,7 @@ int vfio_open_device(struct vfio *vfio, int group, const char *bdf)
 		fd = ioctl(vfio->groups[i].fd, VFIO_GROUP_GET_DEVICE_FD, bdf);
 		if (fd < 0) {
 			fd = -errno;
-			account_error(-fd, "open device %s of group %d", bdf,
-				      group);
+			account_error(-fd, "open device %s of group %d", bdf, group);
 		}
 		return fd;
 	}
@@ -193,8 +192,7 @@ int vfio_open_device(struct vfio *vfio, int group, const char *bdf)
 	return -ENOENT;
 }
 
-int vfio_map(struct vfio *vfio, const void *va, uint64_t iova, uint64_t bytes,
-	     uint32_t flags)
+int vfio_map(struct vfio *vfio, const void *va, uint64_t iova, uint64_t bytes, uint32_t flags)
 {
 	struct vfio_iommu_type1_dma_map map = {
 		.argsz = sizeof(map),
@@ -207,8 +205,7 @@ int vfio_map(struct vfio *vfio, const void *va, uint64_t iova, uint64_t bytes,
 	return ioctl(vfio->container, VFIO_IOMMU_MAP_DMA, &map) < 0 ? -errno : 0;
 }
 
-int vfio_unmap(struct vfio *vfio, uint64_t iova, uint64_t bytes,
-	       uint64_t *unmapped)
+int vfio_unmap(struct vfio *vfio, uint64_t iova, uint64_t bytes, uint64_t *unmapped)
 {
 	struct vfio_iommu_type1_dma_unmap unmap = {
 		.argsz = sizeof(unmap),

@@ -34,10 +34,8 @@ int vfio_open_device(struct vfio *vfio, int group, const char *bdf);
 void vfio_close(struct vfio *vfio);
 
 /* Quiet: the caller knows what a failure means. */
-int vfio_map(struct vfio *vfio, const void *va, uint64_t iova, uint64_t bytes,
-	     uint32_t flags);
-int vfio_unmap(struct vfio *vfio, uint64_t iova, uint64_t bytes,
-	       uint64_t *unmapped);
+int vfio_map(struct vfio *vfio, const void *va, uint64_t iova, uint64_t bytes, uint32_t flags);
+int vfio_unmap(struct vfio *vfio, uint64_t iova, uint64_t bytes, uint64_t *unmapped);
 
 struct vfio_region {
 	uint64_t offset;

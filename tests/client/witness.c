@@ -23,11 +23,11 @@ struct probe {
 /* What an agreeing device reads. */
 enum expectation {
 	SAME_AS_CPU,
-	NOT_THE_PAGE,	/* any more: it was unmapped */
+	NOT_THE_PAGE, /* any more: it was unmapped */
 };
 
-static void disagreement(const char *check, const struct probe *probe,
-			 const struct tag *expected, const struct tag *got)
+static void disagreement(const char *check, const struct probe *probe, const struct tag *expected,
+			 const struct tag *got)
 {
 	char whose[40] = "null";
 	int word = 0;
@@ -36,16 +36,16 @@ static void disagreement(const char *check, const struct probe *probe,
 	while (word < TAG_WORDS - 1 && expected->word[word] == got->word[word])
 		word++;
 	if (tag_valid(got))
-		snprintf(whose, sizeof(whose), "\"0x%" PRIx64 "\"",
-			 got->word[1]);
-	account_line("{\"type\":\"dma\",\"check\":\"%s\",\"iova\":\"0x%" PRIx64 "\",\"va\":\"0x%" PRIxPTR "\",\"agree\":false,\"expected\":\"0x%" PRIx64 "\",\"got\":\"0x%" PRIx64 "\",\"got_va\":%s}",
-		     check, probe->iova, (uintptr_t)probe->va,
-		     expected->word[word], got->word[word], whose);
+		snprintf(whose, sizeof(whose), "\"0x%" PRIx64 "\"", got->word[1]);
+	account_line("{\"type\":\"dma\",\"check\":\"%s\",\"iova\":\"0x%" PRIx64
+		     "\",\"va\":\"0x%" PRIxPTR "\",\"agree\":false,\"expected\":\"0x%" PRIx64
+		     "\",\"got\":\"0x%" PRIx64 "\",\"got_va\":%s}",
+		     check, probe->iova, (uintptr_t)probe->va, expected->word[word],
+		     got->word[word], whose);
 }
 
-static void count(struct witness *witness, const char *check,
-		  const struct probe *probe, const struct tag *expected,
-		  const struct tag *got)
+static void count(struct witness *witness, const char *check, const struct probe *probe,
+		  const struct tag *expected, const struct tag *got)
 {
 	witness->pages++;
 	if (tag_equal(expected, got)) {
@@ -56,14 +56,13 @@ static void count(struct witness *witness, const char *check,
 	disagreement(check, probe, expected, got);
 }
 
-static void count_gone(struct witness *witness, const struct probe *probe,
-		       const struct tag *page, const struct tag *got)
+static void count_gone(struct witness *witness, const struct probe *probe, const struct tag *page,
+		       const struct tag *got)
 {
 	static const struct tag nothing;
 
 	/* Whatever a failed transfer leaves behind, it is not the page. */
-	count(witness, "gone", probe, &nothing,
-	      tag_equal(page, got) ? got : &nothing);
+	count(witness, "gone", probe, &nothing, tag_equal(page, got) ? got : &nothing);
 }
 
 static void failed(struct witness *witness, const struct probe *probe, int err)
@@ -74,11 +73,11 @@ static void failed(struct witness *witness, const struct probe *probe, int err)
 }
 
 /* The device reads up to EDU_BLOCKS pages, then shows them all at once. */
-static void read_batch(struct witness *witness, const struct probe *probes,
-		       unsigned int n, enum expectation expectation)
+static void read_batch(struct witness *witness, const struct probe *probes, unsigned int n,
+		       enum expectation expectation)
 {
 	volatile uint8_t *page = witness->bounce.buffer.va;
-	int errs[EDU_BLOCKS] = { }, err;
+	int errs[EDU_BLOCKS] = {}, err;
 
 	/* What stays like this was never written by the device. */
 	for (unsigned int i = 0; i < n * EDU_BLOCK; i++)
@@ -114,8 +113,7 @@ static void write_page(struct witness *witness, const struct probe *probe,
 		       const struct buffer *buffer)
 {
 	/* What the process may not write to, its device must not either. */
-	bool may_write = buffer->writable &&
-			 (buffer->flags & VFIO_DMA_MAP_FLAG_WRITE);
+	bool may_write = buffer->writable && (buffer->flags & VFIO_DMA_MAP_FLAG_WRITE);
 	uint8_t *at = probe->va + WRITE_AT;
 	struct tag sent, before, after;
 	int err;
@@ -127,8 +125,7 @@ static void write_page(struct witness *witness, const struct probe *probe,
 	tag_store(witness->bounce.buffer.va, &sent);
 	err = edu_fetch(&witness->edu, witness->bounce.iova, TAG_BYTES, 0);
 	if (!err)
-		err = edu_store(&witness->edu, probe->iova + WRITE_AT,
-				TAG_BYTES, 0);
+		err = edu_store(&witness->edu, probe->iova + WRITE_AT, TAG_BYTES, 0);
 	if (err) {
 		failed(witness, probe, err);
 		return;
@@ -137,8 +134,8 @@ static void write_page(struct witness *witness, const struct probe *probe,
 	count(witness, "write", probe, may_write ? &sent : &before, &after);
 }
 
-static void verify_reads(struct witness *witness, const struct mapping *mapping,
-			 size_t pages, enum expectation expectation)
+static void verify_reads(struct witness *witness, const struct mapping *mapping, size_t pages,
+			 enum expectation expectation)
 {
 	size_t stride = witness->env->opt->dma_stride;
 	struct probe probes[EDU_BLOCKS];
@@ -156,8 +153,7 @@ static void verify_reads(struct witness *witness, const struct mapping *mapping,
 		read_batch(witness, probes, n, expectation);
 }
 
-static void verify_writes(struct witness *witness,
-			  const struct mapping *mapping, size_t pages)
+static void verify_writes(struct witness *witness, const struct mapping *mapping, size_t pages)
 {
 	for (size_t i = 0; i < pages; i += witness->env->opt->dma_stride) {
 		struct probe probe = {
@@ -197,8 +193,7 @@ static void fill(struct witness *witness, const struct mapping *mapping)
 	}
 }
 
-void witness_verify(struct witness *witness, struct mapping *mappings,
-		    size_t count)
+void witness_verify(struct witness *witness, struct mapping *mappings, size_t count)
 {
 	const struct options *opt = witness->env->opt;
 
@@ -215,31 +210,27 @@ void witness_verify(struct witness *witness, struct mapping *mappings,
 		if (!mapping->mapped)
 			continue;
 		pages = allowance(witness, mapping);
-		if (opt->dma_read &&
-		    (mapping->buffer.flags & VFIO_DMA_MAP_FLAG_READ))
+		if (opt->dma_read && (mapping->buffer.flags & VFIO_DMA_MAP_FLAG_READ))
 			verify_reads(witness, mapping, pages, SAME_AS_CPU);
 		if (opt->dma_write && !mapping->buffer.foreign)
 			verify_writes(witness, mapping, pages);
 	}
 }
 
-void witness_verify_gone(struct witness *witness, struct mapping *mappings,
-			 size_t count)
+void witness_verify_gone(struct witness *witness, struct mapping *mappings, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		const struct mapping *mapping = &mappings[i];
 
 		/* Only what was mapped, and bears a tag that nothing else has. */
-		if (mapping->mapped || mapping->map_err ||
-		    mapping->buffer.foreign)
+		if (mapping->mapped || mapping->map_err || mapping->buffer.foreign)
 			continue;
-		verify_reads(witness, mapping, allowance(witness, mapping),
-			     NOT_THE_PAGE);
+		verify_reads(witness, mapping, allowance(witness, mapping), NOT_THE_PAGE);
 	}
 }
 
-int witness_open(struct witness *witness, struct layout_env *env,
-		 struct vfio *vfio, const struct iova_space *space, int device)
+int witness_open(struct witness *witness, struct layout_env *env, struct vfio *vfio,
+		 const struct iova_space *space, int device)
 {
 	int err;
 
@@ -249,8 +240,7 @@ int witness_open(struct witness *witness, struct layout_env *env,
 	};
 	err = edu_open(&witness->edu, device);
 	if (err) {
-		account_error(-err, "%s is no edu device that we can drive",
-			      env->opt->bdf);
+		account_error(-err, "%s is no edu device that we can drive", env->opt->bdf);
 		return err;
 	}
 	return bounce_open(witness, vfio, space);
@@ -258,9 +248,9 @@ int witness_open(struct witness *witness, struct layout_env *env,
 
 void witness_tell_total(const struct witness *witness)
 {
-	account_line("{\"type\":\"dma-total\",\"pages\":%lu,\"agree\":%lu,\"disagree\":%lu,\"failed\":%lu}",
-		     witness->pages, witness->agree, witness->disagree,
-		     witness->failed);
+	account_line(
+		"{\"type\":\"dma-total\",\"pages\":%lu,\"agree\":%lu,\"disagree\":%lu,\"failed\":%lu}",
+		witness->pages, witness->agree, witness->disagree, witness->failed);
 }
 
 void witness_close(struct witness *witness, struct vfio *vfio)

@@ -25,14 +25,12 @@ struct witness {
 };
 
 /* Opens the engine, maps the bounce page and tries it out. */
-int witness_open(struct witness *witness, struct layout_env *env,
-		 struct vfio *vfio, const struct iova_space *space, int device);
+int witness_open(struct witness *witness, struct layout_env *env, struct vfio *vfio,
+		 const struct iova_space *space, int device);
 /* Verifies mappings that exist now; keeps count over several calls. */
-void witness_verify(struct witness *witness, struct mapping *mappings,
-		    size_t count);
+void witness_verify(struct witness *witness, struct mapping *mappings, size_t count);
 /* After unmapping: the device must not read the pages any more. */
-void witness_verify_gone(struct witness *witness, struct mapping *mappings,
-			 size_t count);
+void witness_verify_gone(struct witness *witness, struct mapping *mappings, size_t count);
 void witness_tell_total(const struct witness *witness);
 void witness_close(struct witness *witness, struct vfio *vfio);
 

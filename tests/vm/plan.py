@@ -73,8 +73,8 @@ def boots():
         boot(f"{kernel}/{one}/input", kernel, one, *bad, "help", "no-colours", "json-versions",
              "trace-quiet-duration")
         boot(f"{kernel}/{other}/limits", kernel, other, "trace-filters", "trace-latency-host",
-             "ring-", "contexts-", "blind-", "two-at-once", "killed-", "interrupted-", "one-gib-scattered",
-             mem="5G")
+             "ring-", "contexts-", "blind-", "two-at-once", "killed-", "interrupted-",
+             "one-gib-scattered", mem="5G")
         boot(f"{kernel}/{one}/storm", kernel, one, "storm")
         boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1)
         boot(f"{kernel}/{one}/lockdown", kernel, one, "bad-lockdown",

@@ -79,8 +79,7 @@ static const struct vm_operations_struct pfnscatter_vm_ops = {
 
 static int pfnscatter_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	const unsigned long flags = VM_PFNMAP | VM_IO | VM_DONTEXPAND |
-				    VM_DONTDUMP;
+	const unsigned long flags = VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_DONTDUMP;
 
 	/* Copy-on-write of raw frames does not exist. */
 	if (!(vma->vm_flags & VM_SHARED))
@@ -144,8 +143,7 @@ static int shuffle(void)
 	return 0;
 }
 
-static long pfnscatter_ioctl(struct file *file, unsigned int cmd,
-			     unsigned long arg)
+static long pfnscatter_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	void __user *user = (void __user *)arg;
 	struct pfnscatter_info info;
@@ -200,16 +198,16 @@ static const struct file_operations pfnscatter_fops = {
 };
 
 /* For scripts: write anything to drop or shuffle. */
-static ssize_t drop_store(struct device *dev, struct device_attribute *attr,
-			  const char *buf, size_t count)
+static ssize_t drop_store(struct device *dev, struct device_attribute *attr, const char *buf,
+			  size_t count)
 {
 	drop();
 	return count;
 }
 static DEVICE_ATTR_WO(drop);
 
-static ssize_t shuffle_store(struct device *dev, struct device_attribute *attr,
-			     const char *buf, size_t count)
+static ssize_t shuffle_store(struct device *dev, struct device_attribute *attr, const char *buf,
+			     size_t count)
 {
 	int err = shuffle();
 
@@ -217,20 +215,14 @@ static ssize_t shuffle_store(struct device *dev, struct device_attribute *attr,
 }
 static DEVICE_ATTR_WO(shuffle);
 
-static ssize_t base_pfn_show(struct device *dev, struct device_attribute *attr,
-			     char *buf)
+static ssize_t base_pfn_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "0x%lx\n",
-			  in_a_line ? page_to_pfn(frames[0]) : 0);
+	return sysfs_emit(buf, "0x%lx\n", in_a_line ? page_to_pfn(frames[0]) : 0);
 }
 static DEVICE_ATTR_RO(base_pfn);
 
-static struct attribute *pfnscatter_attrs[] = {
-	&dev_attr_drop.attr,
-	&dev_attr_shuffle.attr,
-	&dev_attr_base_pfn.attr,
-	NULL
-};
+static struct attribute *pfnscatter_attrs[] = { &dev_attr_drop.attr, &dev_attr_shuffle.attr,
+						&dev_attr_base_pfn.attr, NULL };
 ATTRIBUTE_GROUPS(pfnscatter);
 
 static struct miscdevice pfnscatter_device = {
@@ -292,8 +284,8 @@ static void free_frames(void)
 static int get_frames(void)
 {
 	/* A block of this size is split into pages that are freed one by one. */
-	void *block = alloc_pages_exact(npages << PAGE_SHIFT,
-					GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
+	void *block =
+		alloc_pages_exact(npages << PAGE_SHIFT, GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
 	unsigned long i;
 
 	in_a_line = block;

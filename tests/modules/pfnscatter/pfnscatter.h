@@ -15,8 +15,8 @@ struct pfnscatter_info {
 };
 
 struct pfnscatter_pfn {
-	__u64 index;	/* in: page of the mapping */
-	__u64 pfn;	/* out */
+	__u64 index; /* in: page of the mapping */
+	__u64 pfn; /* out */
 };
 
 #define PFNSCATTER_INFO _IOR('P', 0x60, struct pfnscatter_info)
@@ -27,6 +27,6 @@ struct pfnscatter_pfn {
 #define PFNSCATTER_SHUFFLE _IO('P', 0x63)
 
 /* Initially each page begins with these two words. */
-#define PFNSCATTER_MAGIC 0x7265747461637366ull	/* "fscatter" */
+#define PFNSCATTER_MAGIC 0x7265747461637366ull /* "fscatter" */
 
 #endif
