@@ -68,7 +68,7 @@ def pre57_pfn(page):
 
 
 ALL = ["--layout", "anon,scattered,thp,shmem,ro,pfnmap,bar", "--pages", SCATTERED_PAGES,
-       "--maps", 2, "--unmap", "lifo"]
+       "--unmap", "lifo"]
 FEW = ["--layout", "anon,pfnmap", "--pages", 31, "--dma-verify"]
 READ_ONLY = ["--layout", "pfnmap", "--prot", "r", "--flags", "rw"]
 

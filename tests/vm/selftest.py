@@ -2,6 +2,7 @@
 """What the other cases rely on, seen from the host: the lab notices what goes wrong, and the
 programs can be installed. tests/run runs these before anything else boots."""
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -13,8 +14,11 @@ class Wrong(Exception):
 
 
 def lab(*arguments):
-    done = subprocess.run(["scripts/lab", *arguments], stdin=subprocess.DEVNULL, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    for _ in range(3):
+        done = subprocess.run(["scripts/lab", *arguments], stdin=subprocess.DEVNULL, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        if "int3: 0000" not in done.stderr:     # the emulator's own fault: see tests/run
+            break
     return done.returncode, done.stdout, done.stderr
 
 
@@ -28,7 +32,7 @@ def through(kernel):
     """Output, errors and the exit code come through as they are; CI and NO_COLOR go in."""
     script = 'echo out; echo err >&2; [ -n "$LAB_EDU_BDF" ] || exit 9; uname -r; exit 42'
     got = lab("run", "--kernel", kernel, "--", "sh", "-c", script)
-    release = got[1].splitlines()[-1]
+    release = got[1].split("\n")[-2:][0]
     expect(got, 42, "err\n", f"out\n{release}\n")
     if not release.startswith(f"{kernel}."):
         raise Wrong(f"kernel {kernel} is {release}")
@@ -46,7 +50,7 @@ def panic(kernel):
 
 
 def hang(kernel):
-    expect(lab("run", "--kernel", kernel, "--timeout", "30", "--", "sleep", "1000"), 124, "30")
+    expect(lab("run", "--kernel", kernel, "--timeout", "20", "--", "sleep", "1000"), 124, "20 s")
 
 
 def useless_mutant(kernel):
@@ -75,5 +79,12 @@ def install(build):
             raise Wrong(f"--version says {done.stdout!r}")
 
 
-LAB = {"output-and-exit-code": through, "complaint": complaint, "panic": panic, "hang": hang,
-       "useless-mutant": useless_mutant}
+def cases(kernels, build):
+    """Name and function of each; what does not depend on the kernel is shown on one."""
+    found = {"build/install": functools.partial(install, build)}
+    for kernel in kernels:
+        found[f"{kernel}/lab/output-and-exit-code"] = functools.partial(through, kernel)
+    for function in (complaint, panic, hang, useless_mutant):
+        name = function.__name__.replace("_", "-")
+        found[f"{kernels[-1]}/lab/{name}"] = functools.partial(function, kernels[-1])
+    return found
