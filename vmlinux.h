@@ -59,6 +59,7 @@ struct list_head {
 };
 
 struct rb_node {
+	unsigned long __rb_parent_color;
 	struct rb_node *rb_right;
 	struct rb_node *rb_left;
 };
@@ -75,8 +76,13 @@ typedef struct {
 	unsigned long pgd;
 } pgd_t;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct mm_struct {
 	pgd_t *pgd;
+	atomic_t mm_users;
 };
 
 struct vm_area_struct {
@@ -92,12 +98,21 @@ struct vm_fault {
 	unsigned long address;
 };
 
-typedef struct {
-	int counter;
-} atomic_t;
-
 struct signal_struct {
 	atomic_t live;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct file {
+	void *private_data;
 };
 
 struct task_struct {
@@ -105,6 +120,8 @@ struct task_struct {
 	int tgid;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	char comm[16];
+	struct files_struct *files;
 };
 
 struct bpf_iter__task {
@@ -119,8 +136,13 @@ enum pageflags {
 	PG_reserved = 13,
 };
 
+struct iommu_domain_ops {
+	void *iova_to_phys;
+};
+
 struct iommu_domain {
 	unsigned int type;
+	struct iommu_domain_ops *ops;
 };
 
 struct iommu_group {
@@ -151,6 +173,9 @@ struct vfio_dma {
 	unsigned long vaddr;
 	size_t size;
 	int prot;
+	bool iommu_mapped;
+	struct task_struct *task;
+	struct mm_struct *mm;
 };
 
 struct vfio_iommu {
@@ -160,6 +185,11 @@ struct vfio_iommu {
 
 struct vfio_batch {
 	struct page **pages;
+};
+
+struct vfio_container {
+	struct vfio_iommu_driver *iommu_driver;
+	void *iommu_data;
 };
 
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX

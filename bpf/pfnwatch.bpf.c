@@ -7,9 +7,12 @@
 
 #include "shapes.h"
 #include "walk.bpf.h"
+#include "iotable.bpf.h"
 #include "mm.bpf.c"
+#include "ledger.bpf.h"
 #include "vfio.bpf.c"
 #include "iommu.bpf.c"
+#include "unmap.bpf.c"
 #include "audit.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

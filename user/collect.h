@@ -37,7 +37,8 @@ struct collector {
 	uint64_t by_verdict[VERDICTS]; /* pages of diff records, at mappings */
 	uint64_t by_cause[CAUSES];
 	uint64_t claim_verdict[VERDICTS];
-	uint64_t rule[4]; /* broken: pfn, prot, pa-zero, not-reserved */
+	uint64_t rule[PFNW_RULES]; /* broken, pages; by bit of enum pfnw_rule */
+	uint64_t breaches; /* broken outside of a mapping's comparison, pages */
 	uint64_t claim_violations;
 	uint64_t diffs; /* diff records of mappings that arrived */
 	uint64_t claim_diffs;

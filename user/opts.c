@@ -26,6 +26,7 @@ enum {
 	OPT_READY,
 	OPT_RING,
 	OPT_CONTEXTS,
+	OPT_NO_IOMMU,
 	OPT_LIE,
 };
 
@@ -48,6 +49,8 @@ static const struct argp_option watch_options[] = {
 	  3 },
 	{ "contexts", OPT_CONTEXTS, "N", 0,
 	  "threads that can be inside container calls (default 256)", 3 },
+	{ "no-iommu-walk", OPT_NO_IOMMU, NULL, 0,
+	  "do not read the IOMMU's own tables: proven is then only what was asked", 3 },
 	/* a verifier is tested by lies: miss every seventh page's iommu_map() on purpose */
 	{ "lie", OPT_LIE, "WHAT", OPTION_HIDDEN, "miss-map or miss-count", 3 },
 	{ 0 },
@@ -200,6 +203,9 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 					"wanted, such as 64K or 4M",
 					arg);
 		o->ring_bytes = bytes;
+		break;
+	case OPT_NO_IOMMU:
+		o->no_iommu = true;
 		break;
 	case OPT_LIE:
 		if (!strcmp(arg, "miss-map"))

@@ -110,6 +110,44 @@ static struct json_object *walk_json(const struct pfnw_walk *w, const struct fra
 	return o;
 }
 
+static struct json_object *iowalk_json(const struct pfnw_iowalk *w, const struct io_frame *f)
+{
+	static const char *const status[] = { "none", "leaf", "not-present", "unreadable" };
+	struct json_object *o, *entries;
+
+	if (w->status == PFNW_WALK_UNREAD)
+		return NULL;
+	o = json_object_new_object();
+	str(o, "format", io_kind_name(w->kind));
+	str(o, "status", status[w->status & 3]);
+	if (w->kind == PFNW_IOMMU_VIRTIO && w->status == PFNW_WALK_LEAF) {
+		hex(o, "first_iova", w->entry[0]);
+		hex(o, "last_iova", w->entry[1]);
+		hex(o, "pa", w->entry[2]);
+		hex(o, "flags", w->entry[3]);
+	} else if (w->kind != PFNW_IOMMU_VIRTIO) {
+		num(o, "levels", w->top);
+		num(o, "leaf_level", w->leaf);
+		entries = json_object_new_array();
+		for (int l = w->top; l >= 1 && l >= w->leaf; l--) {
+			struct json_object *e = json_object_new_object();
+
+			num(e, "level", l);
+			hex(e, "entry", w->entry[l - 1]);
+			json_object_array_add(entries, e);
+		}
+		sub(o, "entries", entries);
+	}
+	if (f->valid) {
+		hex(o, "pfn", f->pfn);
+		str(o, "rights", prot_text(f->rights));
+		num(o, "leaf_bytes", f->bytes);
+	} else {
+		sub(o, "pfn", NULL);
+	}
+	return o;
+}
+
 static struct json_object *leaf_json(const struct pfnw_leaf *l, const struct frame *f)
 {
 	struct json_object *o;
@@ -146,7 +184,7 @@ static struct json_object *rules_json(uint32_t rules)
 	struct json_object *a = json_object_new_array();
 	char buf[32];
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < PFNW_RULES; i++)
 		if (rules & 1u << i)
 			json_object_array_add(
 				a, json_object_new_string(rules_text(1u << i, buf, sizeof(buf))));
@@ -175,10 +213,27 @@ static void json_run(struct sink *s, const struct show_run *r)
 	emit(s, o);
 }
 
+static struct json_object *stack_json(struct sink *s, const __u64 *stack, uint32_t n)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (uint32_t i = 0; i < n && i < PFNW_STACK; i++) {
+		uint64_t off = 0;
+		const char *name = stack_symbol(s, stack[i], &off);
+		char buf[160];
+
+		if (!name)
+			continue;
+		snprintf(buf, sizeof(buf), "%.120s+0x%" PRIx64, name, off);
+		json_object_array_add(a, json_object_new_string(buf));
+	}
+	return a;
+}
+
 static void put_evidence(struct sink *s, struct json_object *o, const struct show_diff *x)
 {
 	const struct pfnw_ev_diff *d = &x->d;
-	struct json_object *claim = json_object_new_object(), *stack = json_object_new_array();
+	struct json_object *claim = json_object_new_object();
 
 	hex(claim, "va", d->claim_va);
 	hex(claim, "pfn", d->claim_pfn);
@@ -186,6 +241,8 @@ static void put_evidence(struct sink *s, struct json_object *o, const struct sho
 	sub(o, "claim", claim);
 	sub(o, "cpu_walk", walk_json(&d->walk, &x->j.walk));
 	sub(o, "at_claim", leaf_json(&d->snap, &x->j.snap));
+	if (d->at == PFNW_AT_MAP)
+		sub(o, "iommu_walk", iowalk_json(&d->io, &x->j.io));
 	sub(o, "walked_again", x->e.walked_again ? walk_json(&x->e.again, &x->j.again) : NULL);
 	put_pagemap(o, x->e.asked_pagemap, x->e.pagemap_pfn);
 	sub(o, "vma", vma_json(&d->vma));
@@ -205,17 +262,7 @@ static void put_evidence(struct sink *s, struct json_object *o, const struct sho
 		str(dma, "prot", prot_text(d->dma_prot));
 		sub(o, "dma", dma);
 	}
-	for (uint32_t i = 0; i < d->n_stack && i < PFNW_STACK; i++) {
-		uint64_t off = 0;
-		const char *name = stack_symbol(s, d->stack[i], &off);
-		char buf[160];
-
-		if (!name)
-			continue;
-		snprintf(buf, sizeof(buf), "%.120s+0x%" PRIx64, name, off);
-		json_object_array_add(stack, json_object_new_string(buf));
-	}
-	sub(o, "stack", stack);
+	sub(o, "stack", stack_json(s, d->stack, d->n_stack));
 }
 
 static void json_diff(struct sink *s, const struct show_diff *x)
@@ -314,6 +361,34 @@ static void json_unmap(struct sink *s, const struct pfnw_ev_unmap *u)
 	emit(s, o);
 }
 
+static void json_breach(struct sink *s, const struct show_breach *x)
+{
+	const struct pfnw_ev_breach *b = x->b;
+	struct json_object *o = record("breach");
+	char buf[32];
+
+	put_hdr(o, &b->h);
+	str(o, "rule", rules_text(b->rule, buf, sizeof(buf)));
+	hex(o, "iova", b->iova);
+	num(o, "pages", b->pages);
+	num(o, "bytes", b->bytes);
+	if (b->rule == PFNW_RULE_SHORT_UNMAP)
+		num(o, "unmapped_bytes", b->done);
+	else if (b->rule != PFNW_RULE_LEAK)
+		hex(o, "iova_to_phys", b->done);
+	sub(o, "iommu_walk", iowalk_json(&b->io, &x->io));
+	if (b->dma_bytes) {
+		struct json_object *dma = json_object_new_object();
+
+		hex(dma, "iova", b->dma_iova);
+		hex(dma, "va", b->dma_va);
+		num(dma, "bytes", b->dma_bytes);
+		sub(o, "dma", dma);
+	}
+	sub(o, "stack", stack_json(s, b->stack, b->n_stack));
+	emit(s, o);
+}
+
 static void json_error(struct sink *s, const char *message, int exit_code)
 {
 	struct json_object *o = record("error");
@@ -374,10 +449,11 @@ static void json_conclusion(struct sink *s, const struct summary *x)
 	sub(o, "raced_by", causes_json(x->raced_by));
 	sub(o, "unverified_by", causes_json(x->unverified_by));
 	q = json_object_new_object();
-	num(q, "pfn", x->rule[0]);
-	num(q, "prot", x->rule[1]);
-	num(q, "pa-zero", x->rule[2]);
-	num(q, "not-reserved", x->rule[3]);
+	for (int i = 0; i < PFNW_RULES; i++) {
+		char name[32];
+
+		num(q, rules_text(1u << i, name, sizeof(name)), x->rule[i]);
+	}
 	sub(o, "rules", q);
 	q = json_object_new_object();
 	num(q, "calls", x->claims);
@@ -409,6 +485,14 @@ static void json_conclusion(struct sink *s, const struct summary *x)
 	num(q, "second_count_pages", x->tp_unmap_pages);
 	sub(o, "unmaps", q);
 	q = json_object_new_object();
+	num(q, "pages_installed", x->installed);
+	num(q, "pages_unreadable", x->io_unknown);
+	num(q, "dmas_looked_for", x->dmas_checked);
+	num(q, "iova_to_phys_compared", x->phys_witness);
+	num(q, "teardown_pages", x->teardown_pages);
+	num(q, "breaches", x->breaches);
+	sub(o, "iommu", q);
+	q = json_object_new_object();
 	num(q, "records", x->lost_records);
 	num(q, "programs_skipped", x->missed_programs);
 	num(q, "contexts_full", x->contexts_full);
@@ -431,6 +515,7 @@ const struct sink_ops json_ops = {
 	.map = json_map,
 	.claim = json_claim,
 	.unmap = json_unmap,
+	.breach = json_breach,
 	.error = json_error,
 	.conclusion = json_conclusion,
 };

@@ -102,11 +102,78 @@ static void frame(struct sink *s, const char *what, const struct frame *f)
 		put(s, " %s none", what);
 }
 
+static void text_iowalk(struct sink *s, const struct pfnw_iowalk *w, const struct io_frame *f)
+{
+	if (w->status == PFNW_WALK_UNREAD)
+		return;
+	put(s, "    %-11s %s", "iommu walk", io_kind_name(w->kind));
+	for (int l = w->top; l >= 1 && l >= w->leaf && w->kind != PFNW_IOMMU_VIRTIO; l--)
+		put(s, " L%d 0x%016" PRIx64, l, (uint64_t)w->entry[l - 1]);
+	if (f->valid)
+		put(s, ": pfn 0x%" PRIx64 " %s, leaf of %" PRIu64 " KiB\n", (uint64_t)f->pfn,
+		    prot_text(f->rights), (uint64_t)f->bytes / 1024);
+	else
+		put(s, "%s\n",
+		    w->status == PFNW_WALK_FAULT ? " (unreadable)" : " (translates nothing)");
+}
+
+static void text_stack(struct sink *s, const __u64 *stack, uint32_t n)
+{
+	if (n)
+		put(s, "    %-11s", "stack");
+	for (uint32_t i = 0; i < n && i < PFNW_STACK; i++) {
+		uint64_t off;
+		const char *name = stack_symbol(s, stack[i], &off);
+
+		if (name)
+			put(s, " %s", name);
+	}
+	if (n)
+		put(s, "\n");
+}
+
+static void text_breach(struct sink *s, const struct show_breach *x)
+{
+	const struct pfnw_ev_breach *b = x->b;
+	char rules[64];
+
+	if (s->quiet)
+		return;
+	stamp(s, &b->h);
+	put(s, "%s%-10s%s iova 0x%" PRIx64 " %" PRIu64 " page%s", paint(s, RED),
+	    rules_text(b->rule, rules, sizeof(rules)), paint(s, OFF), (uint64_t)b->iova,
+	    (uint64_t)b->pages, b->pages == 1 ? "" : "s");
+	switch (b->rule) {
+	case PFNW_RULE_SHORT_UNMAP:
+		put(s, ": %" PRIu64 " KiB asked, %" PRIu64 " KiB unmapped",
+		    (uint64_t)b->bytes / 1024, (uint64_t)b->done / 1024);
+		break;
+	case PFNW_RULE_LEAK:
+		put(s, ": unmapped, and the IOMMU still translates");
+		break;
+	case PFNW_RULE_PA_ZERO:
+		put(s, ": iommu_iova_to_phys() says 0x%" PRIx64 ", the table translates",
+		    (uint64_t)b->done);
+		break;
+	case PFNW_RULE_IOMMU:
+		put(s,
+		    x->io.valid ? ": iommu_iova_to_phys() says 0x%" PRIx64 :
+				  ": VFIO has it mapped, the IOMMU does not",
+		    (uint64_t)b->done);
+		break;
+	}
+	who(s, &b->h);
+	put(s, "\n");
+	text_iowalk(s, &b->io, &x->io);
+	text_stack(s, b->stack, b->n_stack);
+	done(s);
+}
+
 static void text_diff(struct sink *s, const struct show_diff *x)
 {
 	const struct pfnw_ev_diff *d = &x->d;
 	const struct judgement *j = &x->j;
-	char rules[64];
+	char rules[128];
 
 	if (s->quiet)
 		return;
@@ -146,17 +213,8 @@ static void text_diff(struct sink *s, const struct show_diff *x)
 		    "; before 5.7: pfn 0x%" PRIx64 "\n",
 		    "vma", (uint64_t)d->vma.start, (uint64_t)d->vma.end, (uint64_t)d->vma.flags,
 		    (uint64_t)d->vma.pgoff, (uint64_t)judge_linear_pfn(&d->vma, d->va));
-	if (d->n_stack)
-		put(s, "    %-11s", "stack");
-	for (uint32_t i = 0; i < d->n_stack && i < PFNW_STACK; i++) {
-		uint64_t off;
-		const char *name = stack_symbol(s, d->stack[i], &off);
-
-		if (name)
-			put(s, " %s", name);
-	}
-	if (d->n_stack)
-		put(s, "\n");
+	text_iowalk(s, &d->io, &x->j.io);
+	text_stack(s, d->stack, d->n_stack);
 	done(s);
 }
 
@@ -258,6 +316,21 @@ static void causes(struct sink *s, const uint64_t *by)
 		put(s, ")");
 }
 
+static void rules(struct sink *s, const uint64_t *rule)
+{
+	const char *sep = "  rules    ";
+	char name[32];
+
+	for (int i = 0; i < PFNW_RULES; i++) {
+		if (!rule[i])
+			continue;
+		put(s, "%s%s %" PRIu64, sep, rules_text(1u << i, name, sizeof(name)), rule[i]);
+		sep = ", ";
+	}
+	if (sep[0] == ',')
+		put(s, "\n");
+}
+
 static void text_conclusion(struct sink *s, const struct summary *x)
 {
 	static const char *const color[] = { GREEN, RED, YELLOW };
@@ -277,11 +350,7 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 	put(s, ", unverified %" PRIu64, (uint64_t)p->unverified);
 	causes(s, x->unverified_by);
 	put(s, ", lost %" PRIu64 "\n", (uint64_t)p->lost);
-	if (x->rule[0] || x->rule[1] || x->rule[2] || x->rule[3])
-		put(s,
-		    "  rules    pfn %" PRIu64 ", prot %" PRIu64 ", pa-zero %" PRIu64
-		    ", not-reserved %" PRIu64 "\n",
-		    x->rule[0], x->rule[1], x->rule[2], x->rule[3]);
+	rules(s, x->rule);
 	put(s,
 	    "  claims   %" PRIu64 " calls, %" PRIu64 " pages: match %" PRIu64 " (%" PRIu64
 	    " under the lock), mismatch %" PRIu64 ", raced %" PRIu64 ", unverified %" PRIu64
@@ -301,6 +370,10 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 	    "  unmaps   %" PRIu64 " calls, %" PRIu64 " pages (iommu:unmap counts %" PRIu64
 	    ", %" PRIu64 " pages)\n",
 	    x->unmaps, x->unmap_pages, x->tp_unmaps, x->tp_unmap_pages);
+	put(s,
+	    "  iommu    %" PRIu64 " pages installed as asked, %" PRIu64 " not readable; %" PRIu64
+	    " vfio_dmas looked for after their unmap, %" PRIu64 " iova_to_phys() compared\n",
+	    x->installed, x->io_unknown, x->dmas_checked, x->phys_witness);
 	put(s, "  records  %" PRIu64 " lost\n", x->lost_records);
 	if (x->doubts)
 		put(s, "  doubts   %s\n", x->doubt);
@@ -323,6 +396,7 @@ const struct sink_ops text_ops = {
 	.map = text_map,
 	.claim = text_claim,
 	.unmap = text_unmap,
+	.breach = text_breach,
 	.error = text_error,
 	.conclusion = text_conclusion,
 };

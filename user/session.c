@@ -66,6 +66,15 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->pg_reserved_bit = s->calib.pg_reserved;
 	k->rodata->claim_has_batch = s->hooks.claim_has_batch;
 	k->rodata->changes_seen = s->hooks.changes_seen;
+	memcpy((void *)&k->rodata->driver_fn, &s->calib.driver_fn, sizeof(s->calib.driver_fn));
+	memcpy((void *)&k->rodata->format_vtd_ss, &s->io_fmt[PFNW_IOMMU_VTD_SS],
+	       sizeof(struct iommu_format));
+	memcpy((void *)&k->rodata->format_x86, &s->io_fmt[PFNW_IOMMU_X86],
+	       sizeof(struct iommu_format));
+	memcpy((void *)&k->rodata->format_amd_v1, &s->io_fmt[PFNW_IOMMU_AMD_V1],
+	       sizeof(struct iommu_format));
+	k->rodata->want_iommu = o->want_iommu;
+	k->rodata->want_ledger = o->want_ledger;
 	k->rodata->lie_miss_map = o->lie_miss_map;
 	k->rodata->lie_miss_count = o->lie_miss_count;
 	k->rodata->want_runs = o->want_runs;
@@ -86,6 +95,8 @@ static int configure(struct session *s, const struct session_options *o)
 		const struct hook *h = &s->hooks.hook[i];
 
 		if (!h->chosen || (!strcmp(h->slot, "fork") && !o->children))
+			continue;
+		if (!o->want_iommu && hooks_needs_iommu(h))
 			continue;
 		if (!pick_rung(s, h, obj))
 			return EXIT_KERNEL;
@@ -256,6 +267,8 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 		ret = hooks_probe(&s->hooks, true);
 	if (!ret)
 		ret = calib_run(&s->calib, &s->fmt);
+	if (!ret)
+		io_formats_init(s->io_fmt, s->fmt.addr_mask);
 	if (ret)
 		goto out;
 	s->n_cpus = libbpf_num_possible_cpus();

@@ -13,12 +13,15 @@
 
 #include "cpu_walk.h"
 #include "hooks.h"
+#include "judge.h"
 
 struct pfnwatch_bpf;
 struct ring_buffer;
 
 struct session_options {
 	bool want_runs, want_maps, want_claims;
+	bool want_iommu; /* walk the IOMMU's tables too */
+	bool want_ledger; /* records that keep the ledger */
 	const pid_t *pids; /* processes in scope; n_pids 0: all */
 	size_t n_pids;
 	bool children; /* and what they fork from now on */
@@ -37,6 +40,7 @@ struct session {
 	struct hooks hooks;
 	struct pfnw_calib calib;
 	struct cpu_format fmt;
+	struct iommu_format io_fmt[PFNW_IOMMU_KINDS]; /* by enum pfnw_iommu_kind */
 	struct pfnwatch_bpf *skel;
 	struct ring_buffer *ring;
 	int n_cpus;

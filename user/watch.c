@@ -79,6 +79,7 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 			     (!o->only || o->only & 1u << V_MATCH),
 		.want_maps = o->maps,
 		.want_claims = o->claims,
+		.want_iommu = !o->no_iommu,
 		.pids = o->pid,
 		.n_pids = o->n_pids,
 		.children = children,
@@ -104,6 +105,7 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 	w->open = true;
 	for (int i = 0; i < w->n_sinks; i++) {
 		w->sink[i].fmt = &w->session.fmt;
+		w->sink[i].io_fmt = w->session.io_fmt;
 		w->sink[i].quiet = o->quiet;
 	}
 	w->start_ns = now_ns();
