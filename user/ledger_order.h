@@ -21,6 +21,7 @@ struct ledger_order_config {
 	/* How much is kept per container while a record before it is missing; 0: nothing. */
 	uint64_t max_records, max_bytes;
 	uint64_t max_age_ns; /* a record that is missing for longer is lost */
+	uint64_t max_memory; /* bytes, for all containers together; 0: no limit */
 
 	void *ctx; /* for the callbacks */
 	/* The next record of a container. @record is valid during the call. */
@@ -43,7 +44,7 @@ enum ledger_order_result {
 	LEDGER_ORDER_APPLIED, /* and perhaps others that waited for it */
 	LEDGER_ORDER_KEPT,
 	LEDGER_ORDER_DROPPED, /* seen before, before a resync, or of an older generation */
-	LEDGER_ORDER_LOST, /* lost() was called */
+	LEDGER_ORDER_LOST, /* lost() was called for its container */
 };
 
 struct ledger_order_stats {
@@ -51,6 +52,7 @@ struct ledger_order_stats {
 	uint64_t out_of_order; /* containers that wait for a resync */
 	uint64_t kept_records, kept_bytes; /* now, in all */
 	uint64_t applied, dropped, losses; /* so far; dropped: of any cause */
+	uint64_t memory; /* bytes in use, free lists included */
 };
 
 /* NULL: no memory. */
@@ -73,8 +75,8 @@ void ledger_order_tick(struct ledger_order *o, uint64_t now_ns);
 /*
  * The caller knows the state of the container as of @seq (0: none yet): goes on with
  * @seq + 1, at once if it is kept. Records up to @seq are dropped silently.
- * -ESTALE: records behind @seq were dropped already, or the generation is older than
- *          the one known: look again. Nothing changed.
+ * -ESTALE: records behind @seq were applied or dropped already, or the generation is
+ *          older than the one known: look again. Nothing changed.
  * -ENOMEM: nothing changed.
  */
 int ledger_order_resync(struct ledger_order *o, uint64_t container, uint64_t generation,
