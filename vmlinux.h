@@ -80,6 +80,14 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	s64 counter;
+} atomic64_t;
+
+struct mutex {
+	atomic64_t owner;
+};
+
 struct mm_struct {
 	pgd_t *pgd;
 	atomic_t mm_users;
@@ -91,6 +99,7 @@ struct vm_area_struct {
 	struct mm_struct *vm_mm;
 	unsigned long vm_flags;
 	unsigned long vm_pgoff;
+	struct file *vm_file;
 };
 
 struct vm_fault {
@@ -111,7 +120,10 @@ struct files_struct {
 	struct fdtable *fdt;
 };
 
+struct address_space;
+
 struct file {
+	struct address_space *f_mapping;
 	void *private_data;
 };
 
@@ -124,12 +136,27 @@ struct task_struct {
 	struct files_struct *files;
 };
 
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
 struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+struct bpf_iter__task_vma {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	struct vm_area_struct *vma;
+};
+
 struct page {
 	unsigned long flags;
+};
+
+struct folio {
+	struct address_space *mapping;
+	unsigned long index;
 };
 
 enum pageflags {
@@ -180,6 +207,7 @@ struct vfio_dma {
 
 struct vfio_iommu {
 	struct list_head domain_list;
+	struct mutex lock;
 	struct rb_root dma_list;
 };
 

@@ -42,6 +42,7 @@ const volatile __u64 run_flush_jiffies = 5; /* a run is shown at the latest then
 const volatile bool lie_miss_map; /* tests: be blind to some iommu_map() calls */
 const volatile bool lie_miss_count; /* tests: and to their tracepoint */
 const volatile bool want_iommu = true; /* walk the IOMMU's tables */
+const volatile bool audit_only; /* only when containers map and unmap */
 const volatile bool want_ledger; /* tell the loader what is mapped where */
 const volatile bool changes_seen; /* the zap hooks are attached */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */

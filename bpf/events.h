@@ -247,6 +247,22 @@ struct pfnw_ev_ledger {
 	__u64 run[PFNW_LEDGER_RUNS];
 };
 
+/* Which kind of page-table change. */
+enum pfnw_change {
+	PFNW_CHANGE_ZAP = 1,
+	PFNW_CHANGE_ZAP_HUGETLB,
+	PFNW_CHANGE_MOVE,
+	PFNW_CHANGE_PROT,
+	PFNW_CHANGE_UNMAP_ONE,
+	PFNW_CHANGE_MIGRATE_ONE,
+	PFNW_CHANGE_MKCLEAN,
+	PFNW_CHANGE_COW,
+	PFNW_CHANGE_COW_HUGE,
+	PFNW_CHANGE_HUGETLB_FAULT,
+	PFNW_CHANGE_COLLAPSE,
+	PFNW_CHANGES,
+};
+
 /* The page tables of a watched mm changed, where something is mapped for DMA. */
 struct pfnw_ev_change {
 	struct pfnw_hdr h;

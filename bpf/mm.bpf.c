@@ -10,20 +10,6 @@
  * look-up and leaves.
  */
 
-enum change_fn {
-	CHANGE_ZAP = 1,
-	CHANGE_ZAP_HUGETLB,
-	CHANGE_MOVE,
-	CHANGE_PROT,
-	CHANGE_UNMAP_ONE,
-	CHANGE_MIGRATE_ONE,
-	CHANGE_MKCLEAN,
-	CHANGE_COW,
-	CHANGE_COW_HUGE,
-	CHANGE_HUGETLB_FAULT,
-	CHANGE_COLLAPSE,
-};
-
 static __always_inline struct watch *watch_of(u64 mm)
 {
 	return bpf_map_lookup_elem(&watched, &mm);
@@ -72,12 +58,12 @@ static __always_inline void change_end(struct watch *w, u64 seq)
 		ch->fin = fin;
 }
 
-static __always_inline u64 changing_key(enum change_fn fn)
+static __always_inline u64 changing_key(enum pfnw_change fn)
 {
 	return (u64)this_tid() << 8 | fn;
 }
 
-static __always_inline int enter_change(enum change_fn fn, u64 mm, u64 start, u64 end)
+static __always_inline int enter_change(enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
 	struct watch *w = watch_of(mm);
 	struct under_way u = { .mm = mm };
@@ -92,7 +78,7 @@ static __always_inline int enter_change(enum change_fn fn, u64 mm, u64 start, u6
 }
 
 /* @mm 0: the arguments may be stale by now, only end what is known to have begun. */
-static __always_inline int leave_change(enum change_fn fn, u64 mm, u64 start, u64 end)
+static __always_inline int leave_change(enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
 	u64 key = changing_key(fn);
 	struct under_way *u = bpf_map_lookup_elem(&changing, &key);
@@ -179,27 +165,27 @@ static __always_inline u64 mm_of_vma(u64 vma)
 SEC("?fentry/unmap_page_range")
 int BPF_PROG(zap_in, void *tlb, struct vm_area_struct *vma, unsigned long addr, unsigned long end)
 {
-	return enter_change(CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+	return enter_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
 }
 
 SEC("?fexit/unmap_page_range")
 int BPF_PROG(zap_out, void *tlb, struct vm_area_struct *vma, unsigned long addr, unsigned long end)
 {
-	return leave_change(CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+	return leave_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
 }
 
 SEC("?fentry/__unmap_hugepage_range")
 int BPF_PROG(zap_hugetlb_in, void *tlb, struct vm_area_struct *vma, unsigned long start,
 	     unsigned long end)
 {
-	return enter_change(CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
+	return enter_change(PFNW_CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
 }
 
 SEC("?fexit/__unmap_hugepage_range")
 int BPF_PROG(zap_hugetlb_out, void *tlb, struct vm_area_struct *vma, unsigned long start,
 	     unsigned long end)
 {
-	return leave_change(CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
+	return leave_change(PFNW_CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
 }
 
 /* mremap(): both the old and the new range; the mm is the caller's. */
@@ -208,7 +194,7 @@ int BPF_PROG(move_in)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
 
-	return enter_change(CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
+	return enter_change(PFNW_CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
 }
 
 SEC("?fexit/move_page_tables")
@@ -216,21 +202,21 @@ int BPF_PROG(move_out)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
 
-	return leave_change(CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
+	return leave_change(PFNW_CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
 }
 
 /* mprotect(), userfaultfd write protection, NUMA hinting: rights, not frames. */
 SEC("?fentry/change_protection")
 int BPF_PROG(prot_in, void *tlb, struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
-	return enter_change(CHANGE_PROT, (u64)vma->vm_mm, start, end);
+	return enter_change(PFNW_CHANGE_PROT, (u64)vma->vm_mm, start, end);
 }
 
 SEC("?fexit/change_protection")
 int BPF_PROG(prot_out, void *tlb, struct vm_area_struct *vma, unsigned long start,
 	     unsigned long end)
 {
-	return leave_change(CHANGE_PROT, (u64)vma->vm_mm, start, end);
+	return leave_change(PFNW_CHANGE_PROT, (u64)vma->vm_mm, start, end);
 }
 
 #define VM_HUGETLB 0x00400000UL
@@ -252,7 +238,7 @@ int BPF_PROG(unmap_one_in, void *folio, struct vm_area_struct *vma, unsigned lon
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return enter_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return enter_change(PFNW_CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fexit/try_to_unmap_one")
@@ -261,7 +247,7 @@ int BPF_PROG(unmap_one_out, void *folio, struct vm_area_struct *vma, unsigned lo
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return leave_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return leave_change(PFNW_CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fentry/try_to_migrate_one")
@@ -270,7 +256,7 @@ int BPF_PROG(migrate_one_in, void *folio, struct vm_area_struct *vma, unsigned l
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return enter_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return enter_change(PFNW_CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fexit/try_to_migrate_one")
@@ -279,7 +265,7 @@ int BPF_PROG(migrate_one_out, void *folio, struct vm_area_struct *vma, unsigned 
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return leave_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return leave_change(PFNW_CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 /* Writeback takes the right to write away, without mmap_lock, of pinned pages too. */
@@ -287,14 +273,14 @@ SEC("?fentry/page_mkclean_one")
 int BPF_PROG(mkclean_in, void *folio, struct vm_area_struct *vma, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return enter_change(CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
+	return enter_change(PFNW_CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
 }
 
 SEC("?fexit/page_mkclean_one")
 int BPF_PROG(mkclean_out, void *folio, struct vm_area_struct *vma, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return leave_change(CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
+	return leave_change(PFNW_CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
 }
 
 /*
@@ -306,14 +292,14 @@ int BPF_PROG(cow_in, struct vm_fault *vmf)
 {
 	u64 va = vmf->address & ~(PAGE_BYTES - 1);
 
-	return enter_change(CHANGE_COW, (u64)vmf->vma->vm_mm, va, va + PAGE_BYTES);
+	return enter_change(PFNW_CHANGE_COW, (u64)vmf->vma->vm_mm, va, va + PAGE_BYTES);
 }
 
 SEC("?fexit/do_wp_page")
 int BPF_PROG(cow_out, struct vm_fault *vmf)
 {
 	/* vmf->vma may be gone once mmap_lock was dropped for a retry */
-	return leave_change(CHANGE_COW, 0, 0, 0);
+	return leave_change(PFNW_CHANGE_COW, 0, 0, 0);
 }
 
 SEC("?fentry/do_huge_pmd_wp_page")
@@ -321,13 +307,13 @@ int BPF_PROG(cow_huge_in, struct vm_fault *vmf)
 {
 	u64 va = vmf->address & ~(FOLIO_BYTES - 1);
 
-	return enter_change(CHANGE_COW_HUGE, (u64)vmf->vma->vm_mm, va, va + FOLIO_BYTES);
+	return enter_change(PFNW_CHANGE_COW_HUGE, (u64)vmf->vma->vm_mm, va, va + FOLIO_BYTES);
 }
 
 SEC("?fexit/do_huge_pmd_wp_page")
 int BPF_PROG(cow_huge_out, struct vm_fault *vmf)
 {
-	return leave_change(CHANGE_COW_HUGE, 0, 0, 0);
+	return leave_change(PFNW_CHANGE_COW_HUGE, 0, 0, 0);
 }
 
 #define HUGETLB_BYTES (1ULL << 30)
@@ -336,14 +322,14 @@ SEC("?fentry/hugetlb_fault")
 int BPF_PROG(hugetlb_fault_in, struct mm_struct *mm, void *vma, unsigned long addr)
 {
 	addr &= ~(HUGETLB_BYTES - 1);
-	return enter_change(CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
+	return enter_change(PFNW_CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
 }
 
 SEC("?fexit/hugetlb_fault")
 int BPF_PROG(hugetlb_fault_out, struct mm_struct *mm, void *vma, unsigned long addr)
 {
 	addr &= ~(HUGETLB_BYTES - 1);
-	return leave_change(CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
+	return leave_change(PFNW_CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
 }
 
 /* khugepaged and MADV_COLLAPSE */
@@ -351,14 +337,14 @@ SEC("?fentry/collapse_huge_page")
 int BPF_PROG(collapse_in, struct mm_struct *mm, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return enter_change(CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
+	return enter_change(PFNW_CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
 }
 
 SEC("?fexit/collapse_huge_page")
 int BPF_PROG(collapse_out, struct mm_struct *mm, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return leave_change(CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
+	return leave_change(PFNW_CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
 }
 
 SEC("?fentry/exit_mmap")

@@ -5,6 +5,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
+#include "audit_abi.h"
 #include "shapes.h"
 #include "walk.bpf.h"
 #include "iotable.bpf.h"
@@ -14,5 +15,6 @@
 #include "iommu.bpf.c"
 #include "unmap.bpf.c"
 #include "audit.bpf.c"
+#include "compare.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

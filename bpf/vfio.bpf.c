@@ -302,6 +302,8 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 
 	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA)
 		container_busy((u64)iommu);
+	if (audit_only)
+		return 0;
 	if (cmd == VFIO_IOMMU_MAP_DMA) {
 		enter_call(CALL_MAP, (u64)iommu, PFNW_NO_GROUP);
 		c = inside();
@@ -319,7 +321,8 @@ SEC("?fexit/vfio_iommu_type1_ioctl")
 int BPF_PROG(container_call_out, void *iommu, unsigned int cmd, unsigned long arg, long ret)
 {
 	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA) {
-		leave_call(ctx, ret);
+		if (!audit_only)
+			leave_call(ctx, ret);
 		container_free((u64)iommu);
 	}
 	return 0;
@@ -329,13 +332,14 @@ SEC("?fentry/vfio_iommu_type1_attach_group")
 int BPF_PROG(attach_group_in, void *iommu, struct iommu_group *group)
 {
 	container_busy((u64)iommu);
-	return enter_call(CALL_ATTACH, (u64)iommu, group->id);
+	return audit_only ? 0 : enter_call(CALL_ATTACH, (u64)iommu, group->id);
 }
 
 SEC("?fexit/vfio_iommu_type1_attach_group")
 int BPF_PROG(attach_group_out, void *iommu)
 {
-	leave_call(ctx, 0);
+	if (!audit_only)
+		leave_call(ctx, 0);
 	container_free((u64)iommu);
 	return 0;
 }
@@ -345,13 +349,14 @@ SEC("?fentry/vfio_iommu_type1_detach_group")
 int BPF_PROG(detach_group_in, void *iommu, struct iommu_group *group)
 {
 	container_busy((u64)iommu);
-	return enter_call(CALL_DETACH, (u64)iommu, group->id);
+	return audit_only ? 0 : enter_call(CALL_DETACH, (u64)iommu, group->id);
 }
 
 SEC("?fexit/vfio_iommu_type1_detach_group")
 int BPF_PROG(detach_group_out, void *iommu)
 {
-	leave_call(ctx, 0);
+	if (!audit_only)
+		leave_call(ctx, 0);
 	container_free((u64)iommu);
 	return 0;
 }

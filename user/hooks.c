@@ -307,6 +307,17 @@ bool hooks_marks_calls(const struct hook *h)
 	       !strcmp(h->slot, "fork");
 }
 
+bool hooks_marks_busy(const struct hook *h)
+{
+	static const char *const slots[] = { "container-call", "container-attach",
+					     "container-detach", "container-release", NULL };
+
+	for (int i = 0; slots[i]; i++)
+		if (!strcmp(h->slot, slots[i]))
+			return true;
+	return false;
+}
+
 bool hooks_needs_iommu(const struct hook *h)
 {
 	return !strcmp(h->slot, "dma-unmapped") || !strcmp(h->slot, "phys");

@@ -23,6 +23,8 @@ const char *cause_name(enum cause c)
 		"no-context",
 		"no-dma",
 		"settled",
+		"in-its-file",
+		"busy",
 	};
 
 	return (unsigned int)c < CAUSES ? name[c] : "?";

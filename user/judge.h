@@ -25,6 +25,8 @@ enum cause {
 	CAUSE_CONTEXT, /* no free task context */
 	CAUSE_DMA, /* no vfio_dma for the IOVA */
 	CAUSE_SETTLED, /* match, found by walking again */
+	CAUSE_FILE, /* match: not mapped just now, but the file still has the frame there */
+	CAUSE_BUSY, /* mapped and unmapped all the time: could not be looked at in peace */
 	CAUSES,
 };
 

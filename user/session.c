@@ -75,6 +75,7 @@ static int configure(struct session *s, const struct session_options *o)
 	       sizeof(struct iommu_format));
 	k->rodata->want_iommu = o->want_iommu;
 	k->rodata->want_ledger = o->want_ledger;
+	k->rodata->audit_only = o->audit_only;
 	k->rodata->lie_miss_map = o->lie_miss_map;
 	k->rodata->lie_miss_count = o->lie_miss_count;
 	k->rodata->want_runs = o->want_runs;
@@ -96,6 +97,8 @@ static int configure(struct session *s, const struct session_options *o)
 
 		if (!h->chosen || (!strcmp(h->slot, "fork") && !o->children))
 			continue;
+		if (o->audit_only && !hooks_marks_busy(h))
+			continue;
 		if (!o->want_iommu && hooks_needs_iommu(h))
 			continue;
 		if (!pick_rung(s, h, obj))
@@ -104,10 +107,20 @@ static int configure(struct session *s, const struct session_options *o)
 	bpf_program__set_autoload(k->progs.rewalk, true);
 	bpf_program__set_autoload(k->progs.selfwalk, true);
 	bpf_program__set_autoload(k->progs.watch_owners, true);
+	if (o->want_audit) {
+		bpf_program__set_autoload(k->progs.find_container, true);
+		bpf_program__set_autoload(k->progs.know_container, true);
+		bpf_program__set_autoload(k->progs.list_dmas, true);
+		bpf_program__set_autoload(k->progs.list_domains, true);
+		bpf_program__set_autoload(k->progs.compare, true);
+		bpf_program__set_autoload(k->progs.dump_runs, true);
+		bpf_program__set_autoload(k->progs.frame_facts, true);
+		bpf_program__set_autoload(k->progs.list_vmas, true);
+	}
 	return EXIT_PROVEN;
 }
 
-static int run_program(struct bpf_program *p)
+int session_run(struct bpf_program *p)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, run);
 
@@ -119,7 +132,7 @@ int session_rewalk(struct session *s, struct pfnw_rewalk *r)
 	int err;
 
 	s->skel->bss->rewalk_arg = *r;
-	err = run_program(s->skel->progs.rewalk);
+	err = session_run(s->skel->progs.rewalk);
 	if (!err)
 		*r = s->skel->bss->rewalk_arg;
 	return err;
@@ -146,7 +159,7 @@ static int self_test(struct session *s)
 		enum pagemap_answer a;
 
 		r->va = va;
-		err = run_program(s->skel->progs.selfwalk);
+		err = session_run(s->skel->progs.selfwalk);
 		a = pagemap_ask(getpid(), va, &pfn);
 		told = r->walk.status == PFNW_WALK_LEAF && r->walk.leaf >= 1 && r->walk.leaf <= 3 ?
 			       cpu_leaf_pfn(&s->fmt, r->walk.leaf, r->walk.entry[r->walk.leaf - 1],
@@ -302,7 +315,8 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 		session_add_pid(s, o->pids[i]);
 	ret = attach(s);
 	if (!ret) {
-		watch_owners(s);
+		if (!o->audit_only)
+			watch_owners(s);
 		ret = caps_drop();
 	}
 out:

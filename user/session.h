@@ -13,6 +13,7 @@
 
 #include "cpu_walk.h"
 #include "hooks.h"
+#include "audit_abi.h"
 #include "judge.h"
 
 struct pfnwatch_bpf;
@@ -22,6 +23,8 @@ struct session_options {
 	bool want_runs, want_maps, want_claims;
 	bool want_iommu; /* walk the IOMMU's tables too */
 	bool want_ledger; /* records that keep the ledger */
+	bool want_audit; /* the programs of audit.h */
+	bool audit_only; /* nothing is watched but when containers map and unmap */
 	const pid_t *pids; /* processes in scope; n_pids 0: all */
 	size_t n_pids;
 	bool children; /* and what they fork from now on */
@@ -79,6 +82,10 @@ bool session_missed_changes(struct session *s, uint64_t since_ns);
 
 /* Verdict runs that are still open in a task context go to the callback. */
 void session_open_runs(struct session *s, session_record_fn fn, void *ctx);
+
+/* Run a program of SEC("syscall"); 0, or -errno. Its arguments are in the skeleton. */
+struct bpf_program;
+int session_run(struct bpf_program *p);
 
 /* Walk again; 0, or -errno. */
 int session_rewalk(struct session *s, struct pfnw_rewalk *r);
