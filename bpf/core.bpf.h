@@ -156,7 +156,9 @@ struct context {
 	struct mapping probe;
 	u64 probe_domain;
 	u64 want_iova; /* VFIO_IOMMU_MAP_DMA: of the range asked for */
-	u32 want_map, pad3; /* 1: the call is to map, want_iova is set */
+	u32 want_map; /* 1: the call is to map, want_iova is set */
+	u32 told; /* 1: iommu:map has fired in this iommu_map() */
+	u64 told_pages; /* and said so */
 	u64 odd_iova; /* of the first page that should not be translated */
 	u64 foreign_pages; /* mapped for another device in the middle of this call */
 

@@ -478,6 +478,18 @@ static __always_inline bool missed_by_lie(u64 iova)
 	return (iova >> PFNW_PAGE_SHIFT) % 7 == 3;
 }
 
+/*
+ * A call that fails leaves nothing mapped, but since iommu_map_nosync() came into
+ * being the tracepoint tells what was mapped until then.
+ */
+static __always_inline void untell(struct context *c)
+{
+	if (!c->told)
+		return;
+	tally(c, PFNW_S_TP_MAPS, -1ULL);
+	tally(c, PFNW_S_TP_PAGES, -c->told_pages);
+}
+
 /* iommu_map(domain, iova, paddr, size, prot[, gfp]); gfp since 1369459b2e21 (6.3). */
 SEC("?fexit/iommu_map")
 int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr, size_t size,
@@ -493,6 +505,9 @@ int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr
 			without_context(pages);
 		return 0;
 	}
+	if ((s32)ret)
+		untell(c);
+	c->told = 0;
 	/*
 	 * A fault or an allocation inside the call may do I/O, and that maps for
 	 * another device: a domain of type1 is UNMANAGED, and one of the container's.
@@ -551,6 +566,8 @@ int BPF_PROG(tp_map, unsigned long iova, u64 paddr, size_t size)
 	if (c && !c->in_claim) {
 		tally(c, PFNW_S_TP_MAPS, 1);
 		tally(c, PFNW_S_TP_PAGES, size >> PFNW_PAGE_SHIFT);
+		c->told = 1;
+		c->told_pages = size >> PFNW_PAGE_SHIFT;
 	}
 	return 0;
 }

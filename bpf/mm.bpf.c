@@ -174,6 +174,21 @@ int BPF_PROG(zap_out, void *tlb, struct vm_area_struct *vma, unsigned long addr,
 	return leave_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
 }
 
+/* ... and here since 7.1, hugetlb too: mm/memory.c, zap_vma_range_batched() */
+SEC("?fentry/__zap_vma_range")
+int BPF_PROG(zap_vma_in, void *tlb, struct vm_area_struct *vma, unsigned long addr,
+	     unsigned long end)
+{
+	return enter_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+}
+
+SEC("?fexit/__zap_vma_range")
+int BPF_PROG(zap_vma_out, void *tlb, struct vm_area_struct *vma, unsigned long addr,
+	     unsigned long end)
+{
+	return leave_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+}
+
 SEC("?fentry/__unmap_hugepage_range")
 int BPF_PROG(zap_hugetlb_in, void *tlb, struct vm_area_struct *vma, unsigned long start,
 	     unsigned long end)

@@ -156,6 +156,7 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	c->watched = mm ? watch_mm((u64)mm) : 0;
 	c->has_probe = 0;
 	c->want_map = 0;
+	c->told = 0;
 	c->in_claim = 0;
 	c->dma_valid = 0;
 	c->domain = 0;
@@ -743,14 +744,24 @@ int BPF_KRETPROBE(pin_out_kret, long ret)
 	return pinned(ctx, ret);
 }
 
-/* The PFNMAP leg: the PTL is held, the leaf cannot change. */
+/*
+ * The PFNMAP leg: the PTL is held, the leaf cannot change. From 0fd06844de5d (6.15)
+ * on the kernel takes all of a huge leaf that the claim asks for.
+ */
 static __always_inline int followed(long ret)
 {
 	struct context *c = inside();
+	struct seg *g;
+	u64 n;
 
 	if (!c || !c->in_claim || ret)
 		return 0;
 	take_snapshot(c, c->claim_va, 1);
+	g = &c->snap.seg[0];
+	if (c->snap.pages && (g->level == 2 || g->level == 3)) {
+		n = cpu_leaf_rest(c->claim_va, g->level);
+		c->snap.pages = g->pages = n < c->claim_asked ? n : c->claim_asked;
+	}
 	c->snap.locked = 1;
 	c->snap.pfnmap = 1;
 	c->in_claim = LEG_PFNMAP;
@@ -905,9 +916,13 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 	tally(c, PFNW_S_CLAIM_PAGES, n);
 	if (leg == LEG_SILENT)
 		leg = late_reading(c, n);
-	else if (leg == LEG_PFNMAP && n > 1) {
+	else if (leg == LEG_PFNMAP && n > c->snap.pages) {
+		/* more than the leaf that was read: no kernel does that */
 		take_snapshot(c, c->claim_va, n);
 		c->snap.pfnmap = 1;
+	} else if (leg == LEG_PFNMAP) {
+		/* 6.12 takes one page of a huge leaf at a time */
+		c->snap.pages = c->snap.seg[0].pages = n;
 	}
 	if (c->snap.locked)
 		tally(c, PFNW_S_CLAIM_LOCKED, n);
