@@ -803,7 +803,7 @@ int compare(void *ctx)
 	z->full = 0;
 	z->cpu.tag = ~0ULL;
 	z->io.tag = ~0ULL;
-	bpf_loop(1 << 23, compare_step, z, 0);
+	bpf_loop(1 << 23, compare_step, NULL, 0);
 	a->done_pages = a->n_pages - z->left;
 	a->status = PFNW_AUDIT_OK;
 	if (!container_alive(a->container, a->generation, a->fd))
@@ -919,7 +919,7 @@ int dump_runs(void *ctx)
 	z->left = a->n_pages;
 	z->full = 0;
 	z->io.tag = ~0ULL;
-	bpf_loop(1 << 23, dump_step, z, 0);
+	bpf_loop(1 << 23, dump_step, NULL, 0);
 	a->done_pages = a->n_pages - z->left;
 	a->status = container_alive(a->container, a->generation, a->fd) ? PFNW_AUDIT_OK :
 									  PFNW_AUDIT_GONE;

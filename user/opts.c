@@ -4,6 +4,7 @@
 #include "pfnwatch.h"
 #include "session.h"
 #include "sink.h"
+#include "stale.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -83,7 +84,7 @@ uint64_t parse_bytes(const char *s)
 	return *end || v > UINT64_MAX >> shift ? 0 : v << shift;
 }
 
-static long whole(const char *s, long min, long max)
+long parse_whole(const char *s, long min, long max)
 {
 	char *end;
 	long v;
@@ -91,6 +92,30 @@ static long whole(const char *s, long min, long max)
 	errno = 0;
 	v = strtol(s, &end, 10);
 	return errno || end == s || *end || v < min || v > max ? -1 : v;
+}
+
+int parse_severities(const char *list, uint32_t *bits)
+{
+	char copy[128], *save, *w;
+	int v;
+
+	*bits = 0;
+	snprintf(copy, sizeof(copy), "%s", list);
+	if (!strcmp(copy, "none"))
+		return EXIT_PROVEN;
+	for (w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+		for (v = 0; v < SEVERITIES && strcmp(w, severity_name(v)); v++)
+			;
+		if (v == SEVERITIES)
+			return fail(EXIT_USAGE,
+				    "--break-on %s: no such severity; they are bug, error, known, "
+				    "or none",
+				    w);
+		*bits |= 1u << v;
+	}
+	if (!*bits)
+		return fail(EXIT_USAGE, "--break-on: bug, error, known, or none are wanted");
+	return EXIT_PROVEN;
 }
 
 static int parse_only(struct options *o, const char *list)
@@ -149,7 +174,7 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case OPT_PID:
-		v = whole(arg, 1, 4194304);
+		v = parse_whole(arg, 1, 4194304);
 		if (v < 0)
 			o->error = fail(EXIT_USAGE, "--pid %s: a process id is wanted", arg);
 		else if (o->n_pids == MAX_PIDS)
@@ -164,7 +189,7 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 		o->comm = arg;
 		break;
 	case OPT_GROUP:
-		o->group = whole(arg, 0, 1 << 24);
+		o->group = parse_whole(arg, 0, 1 << 24);
 		if (o->group < 0)
 			o->error = fail(EXIT_USAGE,
 					"--group %s: a group number is wanted, see "
@@ -216,7 +241,7 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 			o->error = fail(EXIT_USAGE, "--lie %s: miss-map or miss-count", arg);
 		break;
 	case OPT_CONTEXTS:
-		v = whole(arg, 1, 65536);
+		v = parse_whole(arg, 1, 65536);
 		if (v < 0)
 			o->error = fail(EXIT_USAGE, "--contexts %s: 1 to 65536", arg);
 		o->contexts = v;
@@ -237,30 +262,42 @@ void options_init(struct options *o)
 	o->contexts = CONTEXTS_DEFAULT;
 }
 
-int options_check(struct options *o)
+int check_pid(pid_t pid)
+{
+	if (pid && kill(pid, 0) && errno == ESRCH)
+		return fail(EXIT_USAGE, "--pid %d: no such process", pid);
+	return EXIT_PROVEN;
+}
+
+int check_group(int *group, const char *device)
 {
 	char path[64];
 	int g;
 
-	for (size_t i = 0; i < o->n_pids; i++)
-		if (kill(o->pid[i], 0) && errno == ESRCH)
-			return fail(EXIT_USAGE, "--pid %d: no such process", o->pid[i]);
-	if (o->device) {
-		g = device_group(o->device);
+	if (device) {
+		g = device_group(device);
 		if (g < 0)
 			return fail(EXIT_USAGE,
 				    "--device %s: no such PCI device in an IOMMU group; "
 				    "lspci -D lists them",
-				    o->device);
-		if (o->group != PFNW_NO_GROUP && o->group != g)
-			return fail(EXIT_USAGE, "--device %s is in group %d, not %d", o->device, g,
-				    o->group);
-		o->group = g;
+				    device);
+		if (*group != PFNW_NO_GROUP && *group != g)
+			return fail(EXIT_USAGE, "--device %s is in group %d, not %d", device, g,
+				    *group);
+		*group = g;
 	}
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d", o->group);
-	if (o->group != PFNW_NO_GROUP && access(path, F_OK))
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d", *group);
+	if (*group != PFNW_NO_GROUP && access(path, F_OK))
 		return fail(EXIT_USAGE,
-			    "--group %d: no such IOMMU group in /sys/kernel/iommu_groups",
-			    o->group);
+			    "--group %d: no such IOMMU group in /sys/kernel/iommu_groups", *group);
 	return EXIT_PROVEN;
+}
+
+int options_check(struct options *o)
+{
+	int ret = EXIT_PROVEN;
+
+	for (size_t i = 0; i < o->n_pids && !ret; i++)
+		ret = check_pid(o->pid[i]);
+	return ret ? ret : check_group(&o->group, o->device);
 }

@@ -6,6 +6,7 @@
  */
 #include "pfnwatch.h"
 #include "sink.h"
+#include "watch.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -213,6 +214,8 @@ static void json_run(struct sink *s, const struct show_run *r)
 	emit(s, o);
 }
 
+static struct json_object *causes_json(const uint64_t *by);
+
 static struct json_object *stack_json(struct sink *s, const __u64 *stack, uint32_t n)
 {
 	struct json_object *a = json_object_new_array();
@@ -389,6 +392,125 @@ static void json_breach(struct sink *s, const struct show_breach *x)
 	emit(s, o);
 }
 
+static void json_finding(struct sink *s, const struct audit_finding *f)
+{
+	const struct pfnw_dma *d = f->dma;
+	uint64_t off = f->odd.off_pages * 4096;
+	bool narrowed = f->j.verdict == V_MATCH;
+	struct pfnw_hdr h = { .tgid = d->tgid, .tid = d->tgid, .group = f->domain->group };
+	struct json_object *o = record(narrowed ? "narrowed" : verdict_name(f->j.verdict)), *q;
+
+	h.domain = f->domain->domain;
+	h.ts_ns = now_ns();
+	memcpy(h.comm, d->comm, sizeof(h.comm));
+	put_hdr(o, &h);
+	str(o, "at", "audit");
+	hex(o, "container", f->container->container);
+	hex(o, "iova", d->iova + off);
+	hex(o, "va", d->va + off);
+	num(o, "pages", f->odd.n_pages);
+	if (f->j.how) {
+		str(o, "case", stale_name(f->j.how));
+		str(o, "severity", severity_name(stale_severity(f->j.how)));
+	}
+	sub(o, "rules", rules_json(f->j.rules));
+	if (f->j.cause)
+		str(o, "cause", cause_name(f->j.cause));
+	q = json_object_new_object();
+	str(q, "format", io_kind_name(f->domain->kind));
+	num(q, "level", f->odd.io_level);
+	hex(q, "entry", f->odd.io_entry);
+	if (f->odd.differs & (PFNW_D_IO_NONE | PFNW_D_IO_FAULT)) {
+		sub(q, "pfn", NULL);
+	} else {
+		hex(q, "pfn", f->odd.io_pa >> PFNW_PAGE_SHIFT);
+		str(q, "rights", prot_text(f->odd.io_rights));
+	}
+	sub(o, "iommu", q);
+	q = json_object_new_object();
+	num(q, "level", f->odd.cpu_level);
+	hex(q, "entry", f->odd.cpu_entry);
+	if (f->odd.differs & (PFNW_D_CPU_NONE | PFNW_D_CPU_AWAY | PFNW_D_CPU_FAULT))
+		sub(q, "pfn", NULL);
+	else
+		hex(q, "pfn",
+		    cpu_leaf_pfn(s->fmt, f->odd.cpu_level, f->odd.cpu_entry, d->va + off));
+	sub(o, "cpu", q);
+	sub(o, "vma", f->e.vma_asked ? vma_json(&f->e.vma.vma) : NULL);
+	q = json_object_new_object();
+	hex(q, "iova", d->iova);
+	hex(q, "va", d->va);
+	num(q, "bytes", d->bytes);
+	str(q, "prot", prot_text(d->prot));
+	sub(o, "dma", q);
+	if (f->n_stack)
+		sub(o, "stack", stack_json(s, f->stack, f->n_stack));
+	emit(s, o);
+}
+
+static struct json_object *pages_json(const struct pages *x)
+{
+	struct json_object *p = json_object_new_object();
+
+	num(p, "seen", x->seen);
+	num(p, "match", x->match);
+	num(p, "mismatch", x->mismatch);
+	num(p, "stale", x->stale);
+	num(p, "raced", x->raced);
+	num(p, "unverified", x->unverified);
+	num(p, "lost", x->lost);
+	return p;
+}
+
+static struct json_object *rule_counts_json(const uint64_t *rule)
+{
+	struct json_object *q = json_object_new_object();
+	char name[32];
+
+	for (int i = 0; i < PFNW_RULES; i++)
+		num(q, rules_text(1u << i, name, sizeof(name)), rule[i]);
+	return q;
+}
+
+static struct json_object *stale_json(const struct audit_counts *c)
+{
+	struct json_object *q = json_object_new_object();
+
+	for (int i = 1; i < STALE_CASES; i++)
+		if (c->stale_by[i])
+			num(q, stale_name(i), c->stale_by[i]);
+	return q;
+}
+
+static void json_audited(struct sink *s, const struct audit_summary *a)
+{
+	const struct audit_counts *c = &a->count;
+	struct json_object *o = record("audit"), *q = json_object_new_object();
+
+	num(o, "round", a->round);
+	str(o, "conclusion", conclusion_name(a->conclusion));
+	sub(o, "pages", pages_json(&c->pages));
+	sub(o, "raced_by", causes_json(c->raced_by));
+	sub(o, "unverified_by", causes_json(c->unverified_by));
+	sub(o, "stale_by", stale_json(c));
+	for (int i = 0; i < SEVERITIES; i++)
+		num(q, severity_name(i), c->severity[i]);
+	sub(o, "severity", q);
+	num(o, "tolerated", c->tolerated);
+	sub(o, "rules", rule_counts_json(c->rule));
+	num(o, "in_file", c->in_file);
+	num(o, "containers", c->containers);
+	num(o, "containers_gone", c->gone);
+	num(o, "domains", c->domains);
+	num(o, "dmas", c->dmas);
+	num(o, "dmas_changed", c->dmas_changed);
+	num(o, "emulated_pages", c->emulated_pages);
+	flag(o, "interrupted", a->interrupted);
+	num(o, "duration_ns", a->duration_ns);
+	num(o, "exit_code", a->exit_code);
+	emit(s, o);
+}
+
 static void json_error(struct sink *s, const char *message, int exit_code)
 {
 	struct json_object *o = record("error");
@@ -435,26 +557,13 @@ static struct json_object *hooks_json(const struct hooks *h)
 
 static void json_conclusion(struct sink *s, const struct summary *x)
 {
-	struct json_object *o = record("conclusion"), *p = json_object_new_object(), *q;
+	struct json_object *o = record("conclusion"), *q;
 
 	str(o, "conclusion", conclusion_name(x->conclusion));
-	num(p, "seen", x->pages.seen);
-	num(p, "match", x->pages.match);
-	num(p, "mismatch", x->pages.mismatch);
-	num(p, "stale", x->pages.stale);
-	num(p, "raced", x->pages.raced);
-	num(p, "unverified", x->pages.unverified);
-	num(p, "lost", x->pages.lost);
-	sub(o, "pages", p);
+	sub(o, "pages", pages_json(&x->pages));
 	sub(o, "raced_by", causes_json(x->raced_by));
 	sub(o, "unverified_by", causes_json(x->unverified_by));
-	q = json_object_new_object();
-	for (int i = 0; i < PFNW_RULES; i++) {
-		char name[32];
-
-		num(q, rules_text(1u << i, name, sizeof(name)), x->rule[i]);
-	}
-	sub(o, "rules", q);
+	sub(o, "rules", rule_counts_json(x->rule));
 	q = json_object_new_object();
 	num(q, "calls", x->claims);
 	num(q, "failed", x->claims_failed);
@@ -516,6 +625,8 @@ const struct sink_ops json_ops = {
 	.claim = json_claim,
 	.unmap = json_unmap,
 	.breach = json_breach,
+	.finding = json_finding,
+	.audited = json_audited,
 	.error = json_error,
 	.conclusion = json_conclusion,
 };

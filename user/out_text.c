@@ -294,6 +294,121 @@ static void text_unmap(struct sink *s, const struct pfnw_ev_unmap *u)
 	done(s);
 }
 
+static void causes(struct sink *s, const uint64_t *by);
+static void rules(struct sink *s, const uint64_t *rule);
+
+static void text_finding(struct sink *s, const struct audit_finding *f)
+{
+	const struct pfnw_dma *d = f->dma;
+	uint64_t off = f->odd.off_pages * 4096, n = f->odd.n_pages;
+	struct pfnw_hdr h = { .tgid = d->tgid, .group = f->domain->group };
+	char name[128];
+
+	if (s->quiet)
+		return;
+	memcpy(h.comm, d->comm, sizeof(h.comm));
+	put(s, "%s%-10s%s iova 0x%" PRIx64 " va 0x%" PRIx64 " %" PRIu64 " page%s",
+	    paint(s, f->j.how == STALE_NARROWED ? YELLOW : verdict_color(f->j.verdict)),
+	    f->j.how == STALE_NARROWED ? "narrowed" : verdict_name(f->j.verdict), paint(s, OFF),
+	    (uint64_t)d->iova + off, (uint64_t)d->va + off, n, n == 1 ? "" : "s");
+	if (f->j.how)
+		put(s, ", %s (%s)", stale_name(f->j.how), severity_name(stale_severity(f->j.how)));
+	if (f->j.rules)
+		put(s, " [%s]", rules_text(f->j.rules, name, sizeof(name)));
+	if (f->j.cause)
+		put(s, " (%s)", cause_name(f->j.cause));
+	if (f->odd.differs & PFNW_D_IO_NONE)
+		put(s, ": the iommu translates nothing");
+	else
+		put(s, ": iommu pfn 0x%" PRIx64 " %s", (uint64_t)f->odd.io_pa >> PFNW_PAGE_SHIFT,
+		    prot_text(f->odd.io_rights));
+	if (f->odd.differs & (PFNW_D_CPU_NONE | PFNW_D_CPU_AWAY))
+		put(s, ", va names nothing");
+	else if (f->odd.differs & PFNW_D_FRAME)
+		put(s, ", va pfn 0x%" PRIx64,
+		    (uint64_t)cpu_leaf_pfn(s->fmt, f->odd.cpu_level, f->odd.cpu_entry,
+					   d->va + off));
+	who(s, &h);
+	put(s, "\n");
+	put(s, "    entries     cpu L%d 0x%016" PRIx64 ", iommu %s L%d 0x%016" PRIx64 "\n",
+	    f->odd.cpu_level, (uint64_t)f->odd.cpu_entry, io_kind_name(f->domain->kind),
+	    f->odd.io_level, (uint64_t)f->odd.io_entry);
+	if (f->e.vma_asked && f->e.vma.vma.valid)
+		put(s,
+		    "    vma         0x%" PRIx64 "-0x%" PRIx64 " flags 0x%" PRIx64
+		    " pgoff 0x%" PRIx64 "\n",
+		    (uint64_t)f->e.vma.vma.start, (uint64_t)f->e.vma.vma.end,
+		    (uint64_t)f->e.vma.vma.flags, (uint64_t)f->e.vma.vma.pgoff);
+	else if (f->e.vma_asked)
+		put(s, "    vma         none\n");
+	text_stack(s, f->stack, f->n_stack);
+	done(s);
+}
+
+static void cases(struct sink *s, const struct audit_counts *c)
+{
+	const char *sep = "  stale    ";
+
+	for (int i = 1; i < STALE_CASES; i++) {
+		if (!c->stale_by[i])
+			continue;
+		put(s, "%s%s %" PRIu64 " (%s)", sep, stale_name(i), c->stale_by[i],
+		    severity_name(stale_severity(i)));
+		sep = ", ";
+	}
+	if (sep[0] == ',' && c->tolerated)
+		put(s, "; %" PRIu64 " tolerated", c->tolerated);
+	if (sep[0] == ',')
+		put(s, "\n");
+}
+
+static void text_audited(struct sink *s, const struct audit_summary *a)
+{
+	static const char *const color[] = { GREEN, RED, YELLOW };
+	const struct audit_counts *c = &a->count;
+	const struct pages *p = &c->pages;
+
+	put(s,
+	    "%s%s%s: %" PRIu64 " mismatches, %" PRIu64 " stale of %" PRIu64 " pages, %" PRIu64
+	    " unverified, %" PRIu64 " lost\n",
+	    paint(s, color[a->conclusion]), conclusion_name(a->conclusion), paint(s, OFF),
+	    (uint64_t)p->mismatch, (uint64_t)p->stale, (uint64_t)p->seen, (uint64_t)p->unverified,
+	    (uint64_t)p->lost);
+	put(s,
+	    "  pages    seen %" PRIu64 ": match %" PRIu64 ", mismatch %" PRIu64 ", stale %" PRIu64
+	    ", raced %" PRIu64,
+	    (uint64_t)p->seen, (uint64_t)p->match, (uint64_t)p->mismatch, (uint64_t)p->stale,
+	    (uint64_t)p->raced);
+	causes(s, c->raced_by);
+	put(s, ", unverified %" PRIu64, (uint64_t)p->unverified);
+	causes(s, c->unverified_by);
+	put(s, "\n");
+	cases(s, c);
+	rules(s, c->rule);
+	put(s,
+	    "  audited  %" PRIu64 " containers, %" PRIu64 " domains, %" PRIu64
+	    " vfio_dmas, in %" PRIu64 ".%03" PRIu64 " s\n",
+	    c->containers, c->domains, c->dmas, a->duration_ns / 1000000000,
+	    a->duration_ns / 1000000 % 1000);
+	if (c->in_file)
+		put(s,
+		    "  note     %" PRIu64 " pages are not mapped just now, their file has them\n",
+		    c->in_file);
+	if (c->gone || c->dmas_changed)
+		put(s,
+		    "  note     %" PRIu64 " containers and %" PRIu64
+		    " vfio_dmas went while they were looked at\n",
+		    c->gone, c->dmas_changed);
+	if (c->emulated_pages)
+		put(s, "  note     %" PRIu64 " pages are in no IOMMU (emulated devices)\n",
+		    c->emulated_pages);
+	if (!a->containers)
+		put(s, "  note     no VFIO container on this host\n");
+	if (a->interrupted)
+		put(s, "  note     interrupted: not everything was looked at\n");
+	done(s);
+}
+
 static void text_error(struct sink *s, const char *message, int exit_code)
 {
 	/* fail() has said it on stderr */
@@ -397,6 +512,8 @@ const struct sink_ops text_ops = {
 	.claim = text_claim,
 	.unmap = text_unmap,
 	.breach = text_breach,
+	.finding = text_finding,
+	.audited = text_audited,
 	.error = text_error,
 	.conclusion = text_conclusion,
 };

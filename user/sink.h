@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "audit.h"
 #include "hooks.h"
 #include "judge.h"
 
@@ -75,6 +76,17 @@ struct summary {
 	int exit_code;
 };
 
+/* One round of audit. */
+struct audit_summary {
+	enum conclusion conclusion;
+	struct audit_counts count;
+	uint64_t containers; /* found */
+	uint64_t round; /* from 1 */
+	bool last, interrupted;
+	uint64_t duration_ns;
+	int exit_code;
+};
+
 struct sink {
 	const struct sink_ops *ops;
 	FILE *out;
@@ -93,6 +105,8 @@ struct sink_ops {
 	void (*claim)(struct sink *s, const struct show_claim *c);
 	void (*unmap)(struct sink *s, const struct pfnw_ev_unmap *u);
 	void (*breach)(struct sink *s, const struct show_breach *b);
+	void (*finding)(struct sink *s, const struct audit_finding *f);
+	void (*audited)(struct sink *s, const struct audit_summary *a);
 	void (*error)(struct sink *s, const char *message, int exit_code);
 	void (*conclusion)(struct sink *s, const struct summary *sum);
 };

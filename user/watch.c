@@ -61,7 +61,7 @@ int watch_add_sink(struct watch *w, const struct sink_ops *ops, const char *path
 	return EXIT_PROVEN;
 }
 
-static int make_ready_file(const char *path)
+int watch_ready_file(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
@@ -99,17 +99,26 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 	int ret;
 
 	collector_init(&w->collector, &w->session, &co, w->sinks, w->n_sinks);
-	ret = session_open(&w->session, &so, collector_record, &w->collector);
+	ret = watch_session(w, &so, o->quiet);
+	if (ret)
+		return ret;
+	return o->ready_file ? watch_ready_file(o->ready_file) : EXIT_PROVEN;
+}
+
+int watch_session(struct watch *w, const struct session_options *so, bool quiet)
+{
+	int ret = session_open(&w->session, so, collector_record, &w->collector);
+
 	if (ret)
 		return ret;
 	w->open = true;
 	for (int i = 0; i < w->n_sinks; i++) {
 		w->sink[i].fmt = &w->session.fmt;
 		w->sink[i].io_fmt = w->session.io_fmt;
-		w->sink[i].quiet = o->quiet;
+		w->sink[i].quiet = quiet;
 	}
 	w->start_ns = now_ns();
-	return o->ready_file ? make_ready_file(o->ready_file) : EXIT_PROVEN;
+	return EXIT_PROVEN;
 }
 
 static bool sinks_failed(const struct watch *w)
@@ -151,11 +160,16 @@ int watch_conclude(struct watch *w, struct summary *s, int exit_code)
 		s->exit_code = EXIT_INCOMPLETE;
 	for (int i = 0; i < w->n_sinks; i++)
 		w->sink[i].ops->conclusion(&w->sink[i], s);
+	return watch_written(w, s->exit_code);
+}
+
+int watch_written(struct watch *w, int exit_code)
+{
 	for (int i = 0; i < w->n_sinks; i++)
 		if (fflush(w->sink[i].out) || ferror(w->sink[i].out))
 			w->sink[i].failed = true;
 	if (!sinks_failed(w))
-		return s->exit_code;
+		return exit_code;
 	fail(EXIT_INCOMPLETE, "writing the results failed (%s): what was written is not the whole",
 	     strerror(errno ? errno : EIO));
 	return exit_code == EXIT_BROKEN ? EXIT_BROKEN : EXIT_INCOMPLETE;
