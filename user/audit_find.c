@@ -43,7 +43,7 @@ static void add_holder(struct audit_container *k, pid_t pid)
 	fclose(f);
 }
 
-static int read_domains(struct session *s, struct audit_container *k)
+int audit_read_domains(struct session *s, struct audit_container *k)
 {
 	struct pfnw_list_domains *a = &s->skel->bss->domains_arg;
 
@@ -113,7 +113,7 @@ static bool one_owner(void *ctx, const struct owner *o)
 	if (!session_run(x->session->skel->progs.know_container))
 		k->generation = a->generation;
 	add_holder(k, o->pid);
-	if (read_domains(x->session, k) || !has_group(k, x->group))
+	if (audit_read_domains(x->session, k) || !has_group(k, x->group))
 		close(fd);
 	else
 		x->n++;
