@@ -33,7 +33,8 @@ struct pfnw_dma {
 	__u32 tgid; /* of the owner */
 	__u32 mm_users; /* 0: the address space is gone */
 	__u8 mapped; /* VFIO says that it is in the IOMMU */
-	__u8 pad[3];
+	__u8 leaving; /* the owner is exiting, and has not closed its files yet */
+	__u8 pad[2];
 	char comm[PFNW_COMM];
 };
 

@@ -646,6 +646,8 @@ int know_container(void *ctx)
 	return 0;
 }
 
+#define PF_EXITING 0x00000004 /* include/linux/sched.h */
+
 struct dmas_loop {
 	u64 from;
 };
@@ -678,6 +680,8 @@ static long list_step(u32 i, void *arg)
 	mm = (void *)mm_of_dma(d);
 	o->mm = (u64)mm;
 	o->mm_users = mm ? BPF_CORE_READ(mm, mm_users.counter) : 0;
+	o->leaving = BPF_CORE_READ(d, task, flags) & PF_EXITING &&
+		     !BPF_CORE_READ(d, task, exit_state);
 	a->n = n + 1;
 	if (o->iova + o->bytes <= o->iova || o->iova < l->from)
 		return 1; /* the last page there is; or a tree in motion */

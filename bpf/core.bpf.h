@@ -19,6 +19,7 @@
 #define SNAP_SEGS 3
 #define CHUNK 16 /* pages per callback: the call costs less than one page then */
 #define CHANGES 32
+#define GRANULES 4096
 #define EFAULT_NEG (-14)
 
 #define IOMMU_READ 1
@@ -191,6 +192,7 @@ struct change {
 struct watch {
 	u64 seq; /* changes begun */
 	u64 fin; /* changes ended */
+	u64 granule[GRANULES / 64]; /* bit per hash of va >> 21: has been mapped for DMA */
 	struct change change[CHANGES];
 };
 
@@ -233,6 +235,7 @@ struct {
 struct under_way {
 	u64 mm;
 	u64 seq;
+	u64 start, end;
 };
 
 /* Changes under way, by thread and function. */

@@ -262,6 +262,9 @@ static __noinline int leave_call(void *ctx, long ret)
 	}
 	if (told > seen)
 		count(PFNW_S_LOST_COUNT, told - seen);
+	/* a change that the hooks missed: the ledger is read anew */
+	if (told > seen || c->n[PFNW_S_TP_UNMAP_PAGES] != c->n[PFNW_S_UNMAP_PAGES])
+		ledger_hole(c->iommu);
 	c->foreign_pages = 0;
 	c->want_map = 0;
 	st = bpf_map_lookup_elem(&stats, &zero);
@@ -312,6 +315,8 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 		    map.flags & VFIO_DMA_MAP_FLAG_RW) {
 			c->want_map = 1;
 			c->want_iova = map.iova;
+			if (want_ledger)
+				mark_mapped(c->mm, map.vaddr, map.size);
 		}
 	} else if (cmd == VFIO_IOMMU_UNMAP_DMA)
 		enter_call(CALL_UNMAP, (u64)iommu, PFNW_NO_GROUP);

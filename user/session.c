@@ -385,6 +385,18 @@ void session_stats(struct session *s, uint64_t *v)
 	for_each_context(s, add_hot, v);
 }
 
+uint64_t session_stat(struct session *s, enum pfnw_stat what)
+{
+	uint64_t per_cpu[s->n_cpus][PFNW_S_MAX], n = 0;
+	uint32_t zero = 0;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(s->skel->maps.stats), &zero, per_cpu))
+		return 0;
+	for (int c = 0; c < s->n_cpus; c++)
+		n += per_cpu[c][what];
+	return n;
+}
+
 static uint64_t missed(struct session *s, const struct hook *h)
 {
 	uint64_t n = 0;

@@ -63,6 +63,9 @@ int session_consume(struct session *s);
 /* Wait up to @ms for records, then hand them over. */
 int session_poll(struct session *s, int ms);
 
+/* One of the cold counters, summed over all CPUs. */
+uint64_t session_stat(struct session *s, enum pfnw_stat what);
+
 /* Sum of the counters over all CPUs; @v has PFNW_S_MAX entries. */
 void session_stats(struct session *s, uint64_t *v);
 
