@@ -76,6 +76,8 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->want_iommu = o->want_iommu;
 	k->rodata->want_ledger = o->want_ledger;
 	k->rodata->audit_only = o->audit_only;
+	k->rodata->unmaps_seen = hooks_slot(&s->hooks, "dma-unmapped") &&
+				 (o->want_iommu || o->audit_only);
 	k->rodata->lie_miss_map = o->lie_miss_map;
 	k->rodata->lie_miss_count = o->lie_miss_count;
 	k->rodata->want_runs = o->want_runs;
@@ -99,7 +101,7 @@ static int configure(struct session *s, const struct session_options *o)
 			continue;
 		if (o->audit_only && !hooks_marks_busy(h))
 			continue;
-		if (!o->want_iommu && hooks_needs_iommu(h))
+		if (!o->want_iommu && !o->audit_only && hooks_needs_iommu(h))
 			continue;
 		if (!pick_rung(s, h, obj))
 			return EXIT_KERNEL;
