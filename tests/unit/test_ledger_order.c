@@ -436,6 +436,29 @@ static void forgotten(void **state)
 	ledger_order_free(s.o);
 }
 
+/* Containers that come and go take no memory. */
+static void a_day(void **state)
+{
+	uint64_t memory = 0;
+	struct seen s;
+
+	(void)state;
+	begin(&s, roomy);
+	for (int i = 0; i < 20000; i++) {
+		uint64_t c = i % CONTAINERS;
+
+		s.applied[c] = 0;
+		assert_int_equal(push_at(&s, c, 1, 2, 0), LEDGER_ORDER_KEPT);
+		assert_int_equal(push_at(&s, c, 1, 1, 0), LEDGER_ORDER_APPLIED);
+		assert_int_equal(push_at(&s, c, 1, 4, 0), LEDGER_ORDER_KEPT);
+		ledger_order_forget(s.o, (c + 1) % CONTAINERS);
+		if (i == 100)
+			memory = stats(&s).memory;
+	}
+	assert_int_equal(stats(&s).memory, memory);
+	ledger_order_free(s.o);
+}
+
 static void a_loss_is_mended_at_once(void **state)
 {
 	struct ledger_order_config c = roomy;
@@ -531,6 +554,7 @@ static void count_renewed(void *ctx, uint64_t container, uint64_t old_generation
 static void no_memory_for_a_container(void **state)
 {
 	struct ledger_order_config c = roomy;
+	struct ledger_order_stats st;
 	struct counts is = { 0 };
 
 	(void)state;
@@ -542,7 +566,9 @@ static void no_memory_for_a_container(void **state)
 
 	assert_int_equal(ledger_order_push(o, "x", 1, 1, 1, 1, 0), LEDGER_ORDER_LOST);
 	assert_int_equal(ledger_order_push(o, "x", 1, 1, 1, 2, 0), LEDGER_ORDER_LOST);
+	ledger_order_stats(o, &st);
 	assert_int_equal(is.losses, 2);
+	assert_int_equal(st.losses, 2);
 	assert_int_equal(is.applied, 0);
 	ledger_order_free(o);
 }
@@ -755,6 +781,7 @@ int test_ledger_order(void)
 		cmocka_unit_test(a_state_to_begin_with),
 		cmocka_unit_test(a_newer_generation),
 		cmocka_unit_test(forgotten),
+		cmocka_unit_test(a_day),
 		cmocka_unit_test(a_loss_is_mended_at_once),
 		cmocka_unit_test(memory_runs_out),
 		cmocka_unit_test(no_memory_for_a_container),
