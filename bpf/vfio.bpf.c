@@ -71,7 +71,7 @@ static __noinline int find_group(struct context *c, u64 domain)
 
 	if (!c)
 		return 0;
-	if (c->kind == CALL_ATTACH || c->kind == CALL_PIN) {
+	if (c->kind == CALL_ATTACH || c->kind == CALL_PIN || c->kind == CALL_DETACH) {
 		c->domain = domain; /* the group is the call's argument */
 		return 1;
 	}
@@ -144,6 +144,7 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	}
 	if (!c) {
 		count(PFNW_S_CONTEXTS_FULL, 1);
+		ledger_hole(iommu);
 		if (bpf_map_update_elem(&spill, &tid, &one, BPF_ANY))
 			count(PFNW_S_SPILL_FULL, 1);
 		return 0;
@@ -159,8 +160,10 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	c->in_claim = 0;
 	c->dma_valid = 0;
 	c->domain = 0;
+	c->io.domain = 0;
 	c->group = group;
 	c->run.n_pages = 0;
+	c->led.n_pages = 0;
 	c->tail.pages = 0;
 	c->snap.pages = 0;
 	c->claim_va = 0;
@@ -189,7 +192,7 @@ static __always_inline void flush_run(struct context *c)
 }
 
 static int judge_probe(void *ctx, struct context *c);
-static int find_dma(struct context *c, u64 iova);
+int find_dma(struct context *c, u64 iova);
 
 struct domain_loop {
 	struct list_head *head, *at;
@@ -242,6 +245,11 @@ static __noinline int leave_call(void *ctx, long ret)
 		judge_probe(ctx, c);
 	if (want_runs)
 		flush_run(c);
+	if (want_ledger) {
+		if (c->kind == CALL_DETACH || c->kind == CALL_ATTACH)
+			ledger_domains(c);
+		ledger_flush(c);
+	}
 	seen = c->n[PFNW_S_SEEN];
 	told = c->n[PFNW_S_TP_PAGES];
 	other = c->n[PFNW_S_INTERNAL_PAGES] + c->foreign_pages;
@@ -254,6 +262,9 @@ static __noinline int leave_call(void *ctx, long ret)
 	}
 	if (told > seen)
 		count(PFNW_S_LOST_COUNT, told - seen);
+	/* a change that the hooks missed: the ledger is read anew */
+	if (told > seen || c->n[PFNW_S_TP_UNMAP_PAGES] != c->n[PFNW_S_UNMAP_PAGES])
+		ledger_hole(c->iommu);
 	c->foreign_pages = 0;
 	c->want_map = 0;
 	st = bpf_map_lookup_elem(&stats, &zero);
@@ -293,6 +304,10 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 	struct dma_map map = {};
 	struct context *c;
 
+	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA)
+		container_busy((u64)iommu);
+	if (audit_only)
+		return 0;
 	if (cmd == VFIO_IOMMU_MAP_DMA) {
 		enter_call(CALL_MAP, (u64)iommu, PFNW_NO_GROUP);
 		c = inside();
@@ -300,6 +315,8 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 		    map.flags & VFIO_DMA_MAP_FLAG_RW) {
 			c->want_map = 1;
 			c->want_iova = map.iova;
+			if (want_ledger)
+				mark_mapped(c->mm, map.vaddr, map.size);
 		}
 	} else if (cmd == VFIO_IOMMU_UNMAP_DMA)
 		enter_call(CALL_UNMAP, (u64)iommu, PFNW_NO_GROUP);
@@ -309,21 +326,56 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 SEC("?fexit/vfio_iommu_type1_ioctl")
 int BPF_PROG(container_call_out, void *iommu, unsigned int cmd, unsigned long arg, long ret)
 {
-	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA)
-		leave_call(ctx, ret);
+	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA) {
+		if (!audit_only)
+			leave_call(ctx, ret);
+		container_free((u64)iommu);
+	}
 	return 0;
 }
 
 SEC("?fentry/vfio_iommu_type1_attach_group")
 int BPF_PROG(attach_group_in, void *iommu, struct iommu_group *group)
 {
-	return enter_call(CALL_ATTACH, (u64)iommu, group->id);
+	container_busy((u64)iommu);
+	return audit_only ? 0 : enter_call(CALL_ATTACH, (u64)iommu, group->id);
 }
 
 SEC("?fexit/vfio_iommu_type1_attach_group")
-int BPF_PROG(attach_group_out)
+int BPF_PROG(attach_group_out, void *iommu)
 {
-	return leave_call(ctx, 0);
+	if (!audit_only)
+		leave_call(ctx, 0);
+	container_free((u64)iommu);
+	return 0;
+}
+
+/* Of the last group: everything is unmapped, often by a process that exits. */
+SEC("?fentry/vfio_iommu_type1_detach_group")
+int BPF_PROG(detach_group_in, void *iommu, struct iommu_group *group)
+{
+	container_busy((u64)iommu);
+	return audit_only ? 0 : enter_call(CALL_DETACH, (u64)iommu, group->id);
+}
+
+SEC("?fexit/vfio_iommu_type1_detach_group")
+int BPF_PROG(detach_group_out, void *iommu)
+{
+	if (!audit_only)
+		leave_call(ctx, 0);
+	container_free((u64)iommu);
+	return 0;
+}
+
+SEC("?fentry/vfio_iommu_type1_release")
+int BPF_PROG(container_released, void *iommu)
+{
+	u64 key = (u64)iommu;
+
+	if (want_ledger)
+		ledger_gone(key);
+	bpf_map_delete_elem(&containers, &key);
+	return 0;
 }
 
 /* mdev and emulated devices: claims without a mapping. */
@@ -551,8 +603,6 @@ static __always_inline void save_stack(void *ctx, struct context *c)
 
 	c->n_stack = n > 0 ? n / sizeof(u64) : 0;
 }
-
-#define CHUNK 16 /* pages per callback: the call costs less than one page then */
 
 struct page_loop {
 	struct context *c;
