@@ -58,6 +58,9 @@ const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
  */
 __u64 opaque_zero;
 
+__u32 changes_on; /* the loader has attached the programs that see changes */
+__u32 watched_ever; /* a mm began to be watched: the loader attaches them */
+
 struct seg {
 	u64 va; /* bytes; of the first page */
 	u64 entry; /* the leaf, level > 1; at level 1 the PTEs are in pte[] */

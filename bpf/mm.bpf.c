@@ -10,6 +10,23 @@
  * look-up and leaves.
  */
 
+/* The functions below are hot for everybody: a bit, not a look-up, says "not watched". */
+static u64 watch_bits[64];
+static u64 n_changing; /* entries in changing */
+
+static __always_inline u64 watch_hash(u64 mm)
+{
+	return (mm >> 6) ^ (mm >> 18);
+}
+
+/* No is certain. */
+static __always_inline bool may_be_watched(u64 mm)
+{
+	u64 h = watch_hash(mm);
+
+	return watch_bits[(h >> 6) & 63] & 1ULL << (h & 63);
+}
+
 static __always_inline struct watch *watch_of(u64 mm)
 {
 	return bpf_map_lookup_elem(&watched, &mm);
@@ -20,12 +37,17 @@ static __noinline int watch_mm(u64 mm)
 {
 	u32 zero = 0;
 	struct watch *b;
+	u64 h;
 
 	if (watch_of(mm))
-		return 1;
+		return changes_on; /* before they are attached, changes are not seen */
+	h = watch_hash(mm);
+	__sync_fetch_and_or(&watch_bits[(h >> 6) & 63], 1ULL << (h & 63));
 	b = bpf_map_lookup_elem(&blank_watch, &zero);
 	if (b && bpf_map_update_elem(&watched, &mm, b, BPF_NOEXIST) && !watch_of(mm))
 		count(PFNW_S_WATCH_FULL, 1);
+	else
+		watched_ever = 1;
 	return 0;
 }
 
@@ -160,25 +182,34 @@ static __always_inline u64 changing_key(enum pfnw_change fn)
 
 static __always_inline int enter_change(enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
-	struct watch *w = watch_of(mm);
 	struct under_way u = { .mm = mm, .start = start, .end = end };
+	struct watch *w;
 	u64 key;
 
+	if (!may_be_watched(mm))
+		return 0;
+	w = watch_of(mm);
 	if (!w)
 		return 0;
+	__sync_fetch_and_add(&n_changing, 1);
 	key = changing_key(fn);
 	u.seq = change_begin(w, start, end);
-	bpf_map_update_elem(&changing, &key, &u, BPF_ANY);
+	if (bpf_map_update_elem(&changing, &key, &u, BPF_NOEXIST))
+		__sync_fetch_and_add(&n_changing, -1); /* full; or nested: the outer one speaks */
 	return 0;
 }
 
 /* @mm 0: the arguments may be stale by now, only end what is known to have begun. */
 static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
-	u64 key = changing_key(fn);
-	struct under_way *u = bpf_map_lookup_elem(&changing, &key);
+	struct under_way *u;
 	struct watch *w;
+	u64 key;
 
+	if (!n_changing && !may_be_watched(mm))
+		return 0;
+	key = changing_key(fn);
+	u = bpf_map_lookup_elem(&changing, &key);
 	if (u) {
 		u64 seq = u->seq;
 
@@ -186,7 +217,8 @@ static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, 
 		start = u->start;
 		end = u->end;
 		w = watch_of(mm);
-		bpf_map_delete_elem(&changing, &key);
+		if (!bpf_map_delete_elem(&changing, &key))
+			__sync_fetch_and_add(&n_changing, -1);
 		if (w)
 			change_end(w, seq);
 	} else {
@@ -241,7 +273,7 @@ static __noinline int tables_moved(u64 mm, u64 seq0, u64 fin0, u64 va, u64 bytes
 			     .moved = opaque_zero };
 	struct watch *w = watch_of(mm);
 
-	if (!w || !changes_seen)
+	if (!w || !changes_seen || !changes_on)
 		return PFNW_UNKNOWN;
 	if (w->seq == seq0 && fin0 == seq0)
 		return PFNW_STOOD;
@@ -503,6 +535,8 @@ int BPF_PROG(mm_gone, struct mm_struct *mm)
 {
 	u64 key = (u64)mm;
 
+	if (!may_be_watched(key))
+		return 0;
 	if (want_ledger && touches_mapped(key, 0, ~0ULL))
 		send_change(ctx, key, PFNW_CHANGE_EXIT, 0, ~0ULL);
 	bpf_map_delete_elem(&watched, &key);
