@@ -128,6 +128,8 @@ struct file {
 };
 
 struct task_struct {
+	unsigned int flags;
+	int exit_state;
 	int pid;
 	int tgid;
 	struct mm_struct *mm;
@@ -151,7 +153,7 @@ struct bpf_iter__task_vma {
 };
 
 struct page {
-	unsigned long flags;
+	atomic_t _refcount;
 };
 
 struct folio {

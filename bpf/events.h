@@ -260,6 +260,7 @@ enum pfnw_change {
 	PFNW_CHANGE_COW_HUGE,
 	PFNW_CHANGE_HUGETLB_FAULT,
 	PFNW_CHANGE_COLLAPSE,
+	PFNW_CHANGE_EXIT, /* the address space goes */
 	PFNW_CHANGES,
 };
 

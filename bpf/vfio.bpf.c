@@ -262,6 +262,9 @@ static __noinline int leave_call(void *ctx, long ret)
 	}
 	if (told > seen)
 		count(PFNW_S_LOST_COUNT, told - seen);
+	/* a change that the hooks missed: the ledger is read anew */
+	if (told > seen || c->n[PFNW_S_TP_UNMAP_PAGES] != c->n[PFNW_S_UNMAP_PAGES])
+		ledger_hole(c->iommu);
 	c->foreign_pages = 0;
 	c->want_map = 0;
 	st = bpf_map_lookup_elem(&stats, &zero);
@@ -312,6 +315,8 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 		    map.flags & VFIO_DMA_MAP_FLAG_RW) {
 			c->want_map = 1;
 			c->want_iova = map.iova;
+			if (want_ledger)
+				mark_mapped(c->mm, map.vaddr, map.size);
 		}
 	} else if (cmd == VFIO_IOMMU_UNMAP_DMA)
 		enter_call(CALL_UNMAP, (u64)iommu, PFNW_NO_GROUP);
@@ -535,6 +540,7 @@ static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rule
 	d->snap.locked = c->snap.locked;
 	__builtin_memset(d->snap.pad, 0, sizeof(d->snap.pad));
 	cpu_walk(c->pgd, va, &d->walk);
+	__builtin_memset(&d->io, 0, sizeof(d->io));
 	d->moved = c->watched ? tables_moved(c->mm, c->since.seq, c->since.fin, va, PAGE_BYTES) :
 				PFNW_UNKNOWN;
 	d->vma = c->vma;

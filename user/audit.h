@@ -54,6 +54,8 @@ struct audit_counts {
 	uint64_t rule[PFNW_RULES];
 	uint64_t in_file; /* matches of which the file is the witness */
 	uint64_t containers, gone, dmas, dmas_changed, domains, emulated_pages;
+	/* by live.c: pages, each once; _before: mapped before we came */
+	uint64_t told_stale, told_mismatch, told_before;
 	uint64_t tolerated; /* stale pages that the user said do not matter */
 };
 
@@ -67,6 +69,8 @@ struct audit {
 	void (*progress)(void *ctx, uint64_t done, uint64_t all);
 	bool (*stop)(void *ctx); /* asked now and then: end early? may be NULL */
 	uint64_t done, all; /* pages, for progress */
+	/* enum pfnw_change that changed this page; 0: not known; may be NULL */
+	uint8_t (*change_of)(void *ctx, uint64_t mm, uint64_t va);
 };
 
 /*

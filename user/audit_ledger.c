@@ -6,15 +6,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "pfnwatch.skel.h"
 
 static void describe(struct ledger_dma *to, const struct audit_container *k,
 		     const struct pfnw_domain *dom, const struct pfnw_dma *d)
 {
-	struct timespec t;
-
 	memset(to, 0, sizeof(*to));
 	to->domain = dom->domain;
 	to->container = k->container;
@@ -26,8 +23,6 @@ static void describe(struct ledger_dma *to, const struct audit_container *k,
 	to->tgid = d->tgid;
 	to->group = dom->group;
 	memcpy(to->comm, d->comm, sizeof(to->comm));
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	to->since_ns = t.tv_sec * 1000000000ULL + t.tv_nsec;
 }
 
 /* 0; 1: the container is gone; -errno */

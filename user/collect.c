@@ -176,7 +176,8 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 	e->exact = d->pfnmap && d->snap.locked;
 	e->snap = d->snap;
 	e->walk = d->walk;
-	e->io = d->io;
+	if (d->at == PFNW_AT_MAP)
+		e->io = d->io;
 	second_look(c, d, e);
 	s.j = judge_page(&c->session->fmt, c->session->io_fmt, e);
 	/* The history of changes has a hole: it accuses nobody. */
@@ -186,7 +187,7 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 		s.j = judge_page(&c->session->fmt, c->session->io_fmt, e);
 	}
 	/* The programs' comparison in bulk and the raw entries must agree. */
-	if (d->rules & PFNW_RULE_IOMMU && !(s.j.rules & PFNW_RULE_IOMMU) &&
+	if (d->at == PFNW_AT_MAP && d->rules & PFNW_RULE_IOMMU && !(s.j.rules & PFNW_RULE_IOMMU) &&
 	    d->io.status != PFNW_WALK_FAULT)
 		c->disagreements++;
 	if (d->at == PFNW_AT_MAP) {
@@ -363,8 +364,41 @@ int collector_record(void *ctx, void *record, size_t bytes)
 	case PFNW_EV_BREACH:
 		on_breach(c, record);
 		break;
+	case PFNW_EV_LEDGER:
+		if (c->live)
+			live_ledger(c->live, record, bytes);
+		break;
+	case PFNW_EV_CHANGE:
+		if (c->live)
+			live_change(c->live, record);
+		break;
 	}
 	return 0;
+}
+
+void collector_found(void *ctx, const struct audit_finding *f)
+{
+	struct collector *c = ctx;
+
+	if (!wanted(c, f->j.verdict))
+		return;
+	for (int i = 0; i < c->n_sinks; i++)
+		c->sink[i]->ops->finding(c->sink[i], f);
+}
+
+void collector_overlap(void *ctx, const struct pfnw_ev_ledger *e, uint64_t iova, uint64_t pages)
+{
+	struct pfnw_ev_breach b = { .h = e->h,
+				    .rule = PFNW_RULE_OVERLAP,
+				    .iova = iova,
+				    .bytes = pages * PAGE_BYTES,
+				    .pages = pages,
+				    .dma_iova = e->dma_iova,
+				    .dma_va = e->dma_va };
+	struct collector *c = ctx;
+
+	c->overlaps += pages;
+	on_breach(c, &b);
 }
 
 static void doubt(struct summary *s, uint64_t n, const char *what)
@@ -378,9 +412,32 @@ static void doubt(struct summary *s, uint64_t n, const char *what)
 		 what);
 }
 
+/* What was found when page tables changed under what is mapped. */
+static void add_live(struct collector *c, struct summary *s)
+{
+	struct pages *p = &s->pages;
+	struct audit_counts *a = &s->live.audit;
+	uint64_t was;
+
+	live_counts(c->live, &s->live);
+	p->stale += a->told_stale;
+	p->mismatch += a->told_mismatch;
+	/* each was a match when it was mapped, or was not seen then */
+	p->seen += a->told_before;
+	was = a->told_stale + a->told_mismatch - a->told_before;
+	if (was <= p->match) {
+		p->match -= was;
+	} else {
+		/* mapped again since the look: the page went stale more than once */
+		p->seen += was - p->match;
+		p->match = 0;
+	}
+}
+
 void collector_summary(struct collector *c, struct summary *s)
 {
 	uint64_t k[PFNW_S_MAX], accounted, unv;
+	struct pages counted;
 	struct pages *p = &s->pages;
 
 	session_stats(c->session, k);
@@ -436,7 +493,10 @@ void collector_summary(struct collector *c, struct summary *s)
 	s->claim_locked = k[PFNW_S_CLAIM_LOCKED];
 	s->linear = k[PFNW_S_LINEAR];
 	s->linear_wrong = k[PFNW_S_LINEAR_WRONG];
-	s->breaches = k[PFNW_S_BREACHES];
+	s->breaches = k[PFNW_S_BREACHES] + c->overlaps;
+	s->has_live = c->live;
+	if (c->live)
+		add_live(c, s);
 	s->installed = k[PFNW_S_IO_PAGES];
 	s->io_unknown = k[PFNW_S_IO_UNKNOWN];
 	s->teardown_pages = k[PFNW_S_TEARDOWN_PAGES];
@@ -459,5 +519,13 @@ void collector_summary(struct collector *c, struct summary *s)
 	doubt(s, s->missed_programs, "program runs skipped by the kernel");
 	doubt(s, s->io_unknown, "pages whose IOMMU table cannot be read");
 	doubt(s, c->disagreements, "records the judge could not confirm");
-	s->conclusion = judge_run(p, s->claim_mismatch + s->breaches, s->doubts);
+	if (c->live) {
+		doubt(s, s->live.unread, "containers whose ledger could not be read");
+		doubt(s, s->live.drift_pages, "pages in which ledger and kernel differ");
+		doubt(s, s->live.pending, "changes that could not be looked at");
+	}
+	counted = *p;
+	counted.stale -= s->live.audit.tolerated;
+	counted.match += s->live.audit.tolerated;
+	s->conclusion = judge_run(&counted, s->claim_mismatch + s->breaches, s->doubts);
 }

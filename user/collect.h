@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "judge.h"
+#include "live.h"
 #include "session.h"
 #include "sink.h"
 
@@ -43,6 +44,10 @@ struct collector {
 	uint64_t diffs; /* diff records of mappings that arrived */
 	uint64_t claim_diffs;
 	uint64_t pin_doubts; /* of claims that no mapping follows */
+	struct live *live; /* NULL: no ledger is kept */
+	uint64_t overlaps; /* pages mapped where something was mapped */
+	uint64_t stale_counted; /* stale pages that breached */
+	uint64_t lost_changes; /* as of the last look */
 	uint64_t records;
 	uint64_t disagreements; /* programs and judge decode differently */
 	struct open_run open[OPEN_RUNS];
@@ -53,6 +58,10 @@ void collector_init(struct collector *c, struct session *s, const struct collect
 
 /* session_record_fn */
 int collector_record(void *ctx, void *record, size_t bytes);
+
+/* For struct live_ops. */
+void collector_found(void *ctx, const struct audit_finding *f);
+void collector_overlap(void *ctx, const struct pfnw_ev_ledger *e, uint64_t iova, uint64_t pages);
 
 /* Show what has waited long enough; @now_ns CLOCK_MONOTONIC, ~0: everything. */
 void collector_flush(struct collector *c, uint64_t now_ns);

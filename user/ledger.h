@@ -8,7 +8,7 @@
  * exactly. A run may have any length; runs that continue each other (IOVA and
  * frame, same vfio_dma) are one.
  *
- * Memory: 32 bytes for a run, about 128 for a vfio_dma, in chunks that never move;
+ * Memory: 32 bytes for a run, 112 for a vfio_dma, in chunks that never move;
  * what is freed is used again. One step down a tree is a visit; map, unmap, find and
  * next take O(log n) of them, and unmap one more for each run that goes.
  */
@@ -34,7 +34,7 @@ struct ledger_dma {
 	uint64_t iova, va; /* of its first byte; va untagged, 0 if unknown */
 	uint64_t bytes; /* raised so that it covers every run; may be 0 when passed */
 	uint64_t mm; /* struct mm_struct *, an identity only; 0: unknown */
-	uint64_t since_ns; /* CLOCK_MONOTONIC */
+	uint64_t since_ns; /* CLOCK_MONOTONIC; 0: not known, it was there before */
 	uint32_t prot; /* IOMMU_READ 1, IOMMU_WRITE 2, IOMMU_CACHE 4, ... */
 	uint32_t tgid;
 	int32_t group; /* IOMMU group id, -1: unknown */

@@ -28,6 +28,8 @@ enum {
 	OPT_RING,
 	OPT_CONTEXTS,
 	OPT_NO_IOMMU,
+	OPT_NO_LEDGER,
+	OPT_BREAK,
 	OPT_LIE,
 };
 
@@ -52,6 +54,10 @@ static const struct argp_option watch_options[] = {
 	  "threads that can be inside container calls (default 256)", 3 },
 	{ "no-iommu-walk", OPT_NO_IOMMU, NULL, 0,
 	  "do not read the IOMMU's own tables: proven is then only what was asked", 3 },
+	{ "no-ledger", OPT_NO_LEDGER, NULL, 0,
+	  "do not keep what is mapped: proven is then only the moment of mapping", 3 },
+	{ "break-on", OPT_BREAK, "LIST", 0,
+	  "which stale pages make it broken: bug,error,known, or none (default: all)", 3 },
 	/* a verifier is tested by lies: miss every seventh page's iommu_map() on purpose */
 	{ "lie", OPT_LIE, "WHAT", OPTION_HIDDEN, "miss-map or miss-count", 3 },
 	{ 0 },
@@ -229,6 +235,12 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 					arg);
 		o->ring_bytes = bytes;
 		break;
+	case OPT_NO_LEDGER:
+		o->no_ledger = true;
+		break;
+	case OPT_BREAK:
+		o->error = parse_severities(arg, &o->break_on);
+		break;
 	case OPT_NO_IOMMU:
 		o->no_iommu = true;
 		break;
@@ -258,6 +270,7 @@ void options_init(struct options *o)
 {
 	memset(o, 0, sizeof(*o));
 	o->group = PFNW_NO_GROUP;
+	o->break_on = (1u << SEVERITIES) - 1;
 	o->ring_bytes = RING_BYTES_DEFAULT;
 	o->contexts = CONTEXTS_DEFAULT;
 }

@@ -24,6 +24,8 @@ struct options {
 	const char *ready_file;
 	uint32_t ring_bytes, contexts;
 	bool allow_empty;
+	bool no_ledger; /* keep no ledger: nothing is found stale */
+	uint32_t break_on; /* bit per enum severity */
 	bool no_iommu; /* leave the IOMMU's own tables alone */
 	bool lie_miss_map, lie_miss_count;
 	int error; /* an exit code, after its error line was printed */

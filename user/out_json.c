@@ -551,6 +551,22 @@ static void json_conclusion(struct sink *s, const struct summary *x)
 	num(q, "breaches", x->breaches);
 	sub(o, "iommu", q);
 	q = json_object_new_object();
+	if (x->has_live) {
+		num(q, "runs", x->live.runs);
+		num(q, "pages", x->live.pages);
+		num(q, "dmas", x->live.dmas);
+		num(q, "bytes", x->live.bytes);
+		num(q, "compared_pages", x->live.compared_pages);
+		num(q, "differ_pages", x->live.drift_pages);
+		num(q, "losses", x->live.losses);
+		num(q, "read_anew", x->live.rebuilds);
+		num(q, "changes", x->live.changes);
+		num(q, "looks", x->live.looks);
+		sub(o, "ledger", q);
+		sub(o, "stale_by", stale_json(&x->live.audit));
+		num(o, "tolerated", x->live.audit.tolerated);
+		q = json_object_new_object();
+	}
 	num(q, "records", x->lost_records);
 	num(q, "programs_skipped", x->missed_programs);
 	num(q, "contexts_full", x->contexts_full);

@@ -490,6 +490,20 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 	    "  iommu    %" PRIu64 " pages installed as asked, %" PRIu64 " not readable; %" PRIu64
 	    " vfio_dmas looked for after their unmap, %" PRIu64 " iova_to_phys() compared\n",
 	    x->installed, x->io_unknown, x->dmas_checked, x->phys_witness);
+	if (x->has_live) {
+		cases(s, &x->live.audit);
+		put(s,
+		    "  ledger   %" PRIu64 " runs, %" PRIu64 " pages, %" PRIu64
+		    " vfio_dmas, %" PRIu64 " KiB; %" PRIu64
+		    " pages compared with the kernel: %" PRIu64 " differ; read anew %" PRIu64
+		    " times\n",
+		    x->live.runs, x->live.pages, x->live.dmas, x->live.bytes / 1024,
+		    x->live.compared_pages, x->live.drift_pages, x->live.rebuilds);
+		put(s,
+		    "  changes  %" PRIu64 " where something may be mapped, %" PRIu64
+		    " ranges looked at again\n",
+		    x->live.changes, x->live.looks);
+	}
 	put(s, "  records  %" PRIu64 " lost\n", x->lost_records);
 	if (x->doubts)
 		put(s, "  doubts   %s\n", x->doubt);

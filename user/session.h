@@ -24,6 +24,7 @@ struct session_options {
 	bool want_iommu; /* walk the IOMMU's tables too */
 	bool want_ledger; /* records that keep the ledger */
 	bool want_audit; /* the programs of audit.h */
+	bool lazy; /* see page-table changes only once somebody uses VFIO */
 	bool audit_only; /* nothing is watched but when containers map and unmap */
 	const pid_t *pids; /* processes in scope; n_pids 0: all */
 	size_t n_pids;
@@ -47,6 +48,7 @@ struct session {
 	struct pfnwatch_bpf *skel;
 	struct ring_buffer *ring;
 	int n_cpus;
+	bool changes_attached;
 	uint64_t missed_changes, missed_asked_ns;
 	char verifier[256]; /* first complaint of libbpf, for error lines */
 };
@@ -57,11 +59,20 @@ typedef int (*session_record_fn)(void *ctx, void *record, size_t bytes);
 int session_open(struct session *s, const struct session_options *o, session_record_fn fn,
 		 void *ctx);
 
+/* Attach what sees page-table changes. EXIT_PROVEN, or after an error line. */
+int session_watch_changes(struct session *s);
+
+/* Somebody uses VFIO now, and they are not attached yet. */
+bool session_needs_changes(const struct session *s);
+
 /* Hand all records that wait to the callback. Returns the number, or -errno. */
 int session_consume(struct session *s);
 
 /* Wait up to @ms for records, then hand them over. */
 int session_poll(struct session *s, int ms);
+
+/* One of the cold counters, summed over all CPUs. */
+uint64_t session_stat(struct session *s, enum pfnw_stat what);
 
 /* Sum of the counters over all CPUs; @v has PFNW_S_MAX entries. */
 void session_stats(struct session *s, uint64_t *v);

@@ -10,6 +10,7 @@
 #include "audit.h"
 #include "hooks.h"
 #include "judge.h"
+#include "live.h"
 
 struct ksyms;
 struct ls_container;
@@ -62,6 +63,8 @@ struct summary {
 	uint64_t claims, claims_failed, claim_pages, claim_match, claim_mismatch, claim_raced,
 		claim_unverified, claim_lost, claim_locked;
 	uint64_t linear, linear_wrong;
+	bool has_live;
+	struct live_counts live; /* the ledger, and what went stale */
 	uint64_t breaches; /* rules broken outside of one mapping's comparison */
 	uint64_t installed; /* pages that the IOMMU's own table gives as asked */
 	uint64_t io_unknown; /* pages of which it could not be read */

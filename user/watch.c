@@ -79,7 +79,10 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 			     (!o->only || o->only & 1u << V_MATCH),
 		.want_maps = o->maps,
 		.want_claims = o->claims,
+		.lazy = trace,
 		.want_iommu = !o->no_iommu,
+		.want_ledger = !o->no_iommu && !o->no_ledger,
+		.want_audit = !o->no_iommu && !o->no_ledger,
 		.pids = o->pid,
 		.n_pids = o->n_pids,
 		.children = children,
@@ -102,6 +105,19 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 	ret = watch_session(w, &so, o->quiet);
 	if (ret)
 		return ret;
+	if (so.want_ledger) {
+		struct live_ops ops = { .ctx = &w->collector,
+					.found = collector_found,
+					.overlap = collector_overlap };
+
+		w->collector.live = live_new(&w->session, &ops, o->break_on);
+		if (!w->collector.live)
+			return fail(EXIT_USAGE, "no memory for the ledger");
+		ret = trace && !o->n_pids && !o->comm ? live_begin(w->collector.live, o->group) :
+							EXIT_PROVEN;
+		if (ret)
+			return ret;
+	}
 	return o->ready_file ? watch_ready_file(o->ready_file) : EXIT_PROVEN;
 }
 
@@ -136,6 +152,23 @@ int watch_step(struct watch *w, int ms)
 	if (n < 0 && n != -EINTR)
 		return fail(EXIT_INCOMPLETE, "reading the ring buffer: %s", strerror(-n));
 	collector_flush(&w->collector, now_ns());
+	if (session_needs_changes(&w->session)) {
+		int ret = session_watch_changes(&w->session);
+
+		if (ret)
+			return ret;
+		/* what changed before is found by looking at everything once */
+		if (w->collector.live)
+			live_lost_changes(w->collector.live);
+	}
+	if (w->collector.live) {
+		uint64_t lost = session_stat(&w->session, PFNW_S_LOST_CHANGE);
+
+		if (lost != w->collector.lost_changes)
+			live_lost_changes(w->collector.live);
+		w->collector.lost_changes = lost;
+		live_tick(w->collector.live, false);
+	}
 	return 0;
 }
 
@@ -143,6 +176,13 @@ void watch_finish(struct watch *w, struct summary *s)
 {
 	/* What is still inside a call when we leave is shown as far as it got. */
 	session_consume(&w->session);
+	if (w->collector.live) {
+		/* what waits is looked at, while the hooks still tell who moves */
+		live_tick(w->collector.live, true);
+		session_consume(&w->session);
+		live_tick(w->collector.live, true);
+		live_compare(w->collector.live);
+	}
 	session_detach(&w->session);
 	while (session_consume(&w->session) > 0)
 		;
@@ -184,6 +224,8 @@ int watch_error(struct watch *w, int exit_code)
 
 void watch_close(struct watch *w)
 {
+	live_free(w->collector.live);
+	w->collector.live = NULL;
 	if (w->open)
 		session_close(&w->session);
 	for (int i = 0; i < w->n_sinks; i++) {
