@@ -10,21 +10,39 @@
  * look-up and leaves.
  */
 
-/* The functions below are hot for everybody: a bit, not a look-up, says "not watched". */
-static u64 watch_bits[64];
+/*
+ * The functions below are hot for everybody. A few comparisons tell that a mm is not
+ * watched; only when more are watched than have room here, the map is asked. (A hash
+ * would do for all, but the verifier lets no program calculate with a pointer.)
+ */
+#define WATCH_SLOTS 8
+static u64 watch_slot[WATCH_SLOTS];
+static u64 watch_many; /* mms without a slot */
 static u64 n_changing; /* entries in changing */
-
-static __always_inline u64 watch_hash(u64 mm)
-{
-	return (mm >> 6) ^ (mm >> 18);
-}
 
 /* No is certain. */
 static __always_inline bool may_be_watched(u64 mm)
 {
-	u64 h = watch_hash(mm);
+#pragma unroll
+	for (int i = 0; i < WATCH_SLOTS; i++)
+		if (watch_slot[i] == mm)
+			return true;
+	return watch_many;
+}
 
-	return watch_bits[(h >> 6) & 63] & 1ULL << (h & 63);
+static __always_inline void take_slot(u64 mm)
+{
+	for (int i = 0; i < WATCH_SLOTS; i++)
+		if (!watch_slot[i] && !__sync_val_compare_and_swap(&watch_slot[i], 0, mm))
+			return;
+	__sync_fetch_and_add(&watch_many, 1); /* for good: it cannot be told whose it was */
+}
+
+static __always_inline void free_slot(u64 mm)
+{
+	for (int i = 0; i < WATCH_SLOTS; i++)
+		if (watch_slot[i] == mm)
+			watch_slot[i] = 0;
 }
 
 static __always_inline struct watch *watch_of(u64 mm)
@@ -37,12 +55,10 @@ static __noinline int watch_mm(u64 mm)
 {
 	u32 zero = 0;
 	struct watch *b;
-	u64 h;
 
 	if (watch_of(mm))
 		return changes_on; /* before they are attached, changes are not seen */
-	h = watch_hash(mm);
-	__sync_fetch_and_or(&watch_bits[(h >> 6) & 63], 1ULL << (h & 63));
+	take_slot(mm);
 	b = bpf_map_lookup_elem(&blank_watch, &zero);
 	if (b && bpf_map_update_elem(&watched, &mm, b, BPF_NOEXIST) && !watch_of(mm))
 		count(PFNW_S_WATCH_FULL, 1);
@@ -540,5 +556,6 @@ int BPF_PROG(mm_gone, struct mm_struct *mm)
 	if (want_ledger && touches_mapped(key, 0, ~0ULL))
 		send_change(ctx, key, PFNW_CHANGE_EXIT, 0, ~0ULL);
 	bpf_map_delete_elem(&watched, &key);
+	free_slot(key);
 	return 0;
 }
