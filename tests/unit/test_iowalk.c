@@ -350,6 +350,10 @@ static void broken_walks(void **state)
 	w = whole;
 	w.top = 0;
 	assert_false(judge_iowalk(f, &w).valid);
+	for (int level = 4; level <= 6; level++)
+		w.entry[level - 1] = 0x4000 | 3;
+	w.top = 6;
+	assert_true(judge_iowalk(f, &w).valid);
 	w.top = 7; /* more than there are */
 	assert_false(judge_iowalk(f, &w).valid);
 	w = whole;

@@ -317,8 +317,10 @@ static struct pfnw_iowalk installed(enum installed i, int kind)
 	}
 	if (i == TORN)
 		w.entry[1] = 0;
-	if (i == UNREADABLE)
+	if (i == UNREADABLE) {
+		w.entry[0] = 0;
 		w.status = PFNW_WALK_FAULT;
+	}
 	return w;
 }
 
@@ -404,8 +406,16 @@ static void rights_that_cannot_be_withheld(void **state)
 	e.walk = walk_of(X_RW, VA);
 	e.io = installed(AS_ASKED, PFNW_IOMMU_X86);
 	assert_int_equal(judge_page(&four_levels, f, &e).verdict, V_MATCH);
+	e.prot = RW;
+	assert_int_equal(judge_page(&four_levels, f, &e).verdict, V_MATCH);
+	e.prot = WRITE;
 	e.io.kind = PFNW_IOMMU_VTD_SS;
 	assert_int_equal(judge_page(&four_levels, f, &e).verdict, V_MISMATCH);
+	/* nothing installed is not frame 0 installed */
+	e.io = installed(NOTHING, PFNW_IOMMU_X86);
+	e.prot = READ;
+	e.pfn = 0;
+	assert_int_equal(judge_page(&four_levels, f, &e).rules & (IOMMU | ZERO), IOMMU | ZERO);
 }
 
 static void every_verdict(void **state)

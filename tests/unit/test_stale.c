@@ -79,6 +79,8 @@ static const struct row rows[] = {
 	{ "MADV_DONTNEED", NONE, PLAIN, .mapping = ANON, .verdict = V_STALE, .how = STALE_DROPPED },
 	{ "MADV_DONTNEED, then touched", FRAME, PLAIN, .mapping = ANON, .verdict = V_STALE,
 	  .how = STALE_REPLACED },
+	{ "the zero page, replaced", FRAME, PLAIN, .verdict = V_STALE, .how = STALE_REPLACED },
+	{ "the zero page, dropped", NONE, PLAIN, .verdict = V_STALE, .how = STALE_DROPPED },
 	{ "dropped, VMA not asked", NONE, NOT_ASKED, .verdict = V_STALE, .how = STALE_DROPPED },
 	{ "replaced, VMA not asked", FRAME, NOT_ASKED, .read_only = true, .verdict = V_STALE,
 	  .how = STALE_REPLACED },
