@@ -59,6 +59,7 @@ struct list_head {
 };
 
 struct rb_node {
+	unsigned long __rb_parent_color;
 	struct rb_node *rb_right;
 	struct rb_node *rb_left;
 };
@@ -75,8 +76,21 @@ typedef struct {
 	unsigned long pgd;
 } pgd_t;
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	s64 counter;
+} atomic64_t;
+
+struct mutex {
+	atomic64_t owner;
+};
+
 struct mm_struct {
 	pgd_t *pgd;
+	atomic_t mm_users;
 };
 
 struct vm_area_struct {
@@ -85,6 +99,7 @@ struct vm_area_struct {
 	struct mm_struct *vm_mm;
 	unsigned long vm_flags;
 	unsigned long vm_pgoff;
+	struct file *vm_file;
 };
 
 struct vm_fault {
@@ -92,35 +107,71 @@ struct vm_fault {
 	unsigned long address;
 };
 
-typedef struct {
-	int counter;
-} atomic_t;
-
 struct signal_struct {
 	atomic_t live;
 };
 
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
+};
+
+struct address_space;
+
+struct file {
+	struct address_space *f_mapping;
+	void *private_data;
+};
+
 struct task_struct {
+	unsigned int flags;
+	int exit_state;
 	int pid;
 	int tgid;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	char comm[16];
+	struct files_struct *files;
+};
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
 };
 
 struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+struct bpf_iter__task_vma {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	struct vm_area_struct *vma;
+};
+
 struct page {
-	unsigned long flags;
+	atomic_t _refcount;
+};
+
+struct folio {
+	struct address_space *mapping;
+	unsigned long index;
 };
 
 enum pageflags {
 	PG_reserved = 13,
 };
 
+struct iommu_domain_ops {
+	void *iova_to_phys;
+};
+
 struct iommu_domain {
 	unsigned int type;
+	struct iommu_domain_ops *ops;
 };
 
 struct iommu_group {
@@ -151,15 +202,24 @@ struct vfio_dma {
 	unsigned long vaddr;
 	size_t size;
 	int prot;
+	bool iommu_mapped;
+	struct task_struct *task;
+	struct mm_struct *mm;
 };
 
 struct vfio_iommu {
 	struct list_head domain_list;
+	struct mutex lock;
 	struct rb_root dma_list;
 };
 
 struct vfio_batch {
 	struct page **pages;
+};
+
+struct vfio_container {
+	struct vfio_iommu_driver *iommu_driver;
+	void *iommu_data;
 };
 
 #ifndef BPF_NO_PRESERVE_ACCESS_INDEX

@@ -77,7 +77,10 @@ int watch_owners(struct bpf_iter__task *it)
 	if (!t)
 		return 0;
 	tgid = t->tgid;
-	if (t->mm && bpf_map_lookup_elem(&owners, &tgid))
+	if (t->mm && bpf_map_lookup_elem(&owners, &tgid)) {
 		watch_mm((u64)t->mm);
+		/* what it has mapped by now is not known here */
+		mark_mapped((u64)t->mm, 0, ~0ULL);
+	}
 	return 0;
 }

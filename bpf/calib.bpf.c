@@ -14,6 +14,12 @@ extern const void page_offset_base __ksym __weak;
 extern const void vmemmap_base __ksym __weak;
 extern const void sme_me_mask __ksym __weak;
 extern const void pgdir_shift __ksym __weak;
+extern const void intel_iommu_iova_to_phys __ksym __weak;
+extern const void amd_iommu_iova_to_phys __ksym __weak;
+extern const void pt_iommu_vtdss_iova_to_phys __ksym __weak;
+extern const void pt_iommu_amdv1_iova_to_phys __ksym __weak;
+extern const void pt_iommu_x86_64_iova_to_phys __ksym __weak;
+extern const void viommu_iova_to_phys __ksym __weak;
 
 struct pfnw_calib calib;
 
@@ -33,6 +39,12 @@ int calibrate(void *ctx)
 		calib.pgdir_shift = shift;
 		calib.have |= 8;
 	}
+	calib.driver_fn.vtd = (u64)&intel_iommu_iova_to_phys;
+	calib.driver_fn.amd = (u64)&amd_iommu_iova_to_phys;
+	calib.driver_fn.vtd_generic = (u64)&pt_iommu_vtdss_iova_to_phys;
+	calib.driver_fn.amd_generic = (u64)&pt_iommu_amdv1_iova_to_phys;
+	calib.driver_fn.x86_generic = (u64)&pt_iommu_x86_64_iova_to_phys;
+	calib.driver_fn.virtio = (u64)&viommu_iova_to_phys;
 	calib.page_struct_bytes = bpf_core_type_size(struct page);
 	calib.pg_reserved = ~0U;
 	if (bpf_core_enum_value_exists(enum pageflags, PG_reserved))

@@ -12,11 +12,14 @@
 #define PFNW_CORE_BPF_H
 
 #include "cpu_walk.h"
+#include "iommu_walk.h"
 
 #define PAGE_BYTES 4096ULL
 #define BATCH_PAGES 512 /* VFIO_BATCH_MAX_CAPACITY: one page of pointers */
 #define SNAP_SEGS 3
+#define CHUNK 16 /* pages per callback: the call costs less than one page then */
 #define CHANGES 32
+#define GRANULES 4096
 #define EFAULT_NEG (-14)
 
 #define IOMMU_READ 1
@@ -39,6 +42,9 @@ const volatile __s32 scope_group = PFNW_NO_GROUP; /* only this IOMMU group */
 const volatile __u64 run_flush_jiffies = 5; /* a run is shown at the latest then */
 const volatile bool lie_miss_map; /* tests: be blind to some iommu_map() calls */
 const volatile bool lie_miss_count; /* tests: and to their tracepoint */
+const volatile bool want_iommu = true; /* walk the IOMMU's tables */
+const volatile bool audit_only; /* only when containers map and unmap */
+const volatile bool want_ledger; /* tell the loader what is mapped where */
 const volatile bool changes_seen; /* the zap hooks are attached */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
 
@@ -79,7 +85,24 @@ struct tail {
 	u32 writable, locked;
 };
 
-enum call_kind { CALL_NONE, CALL_MAP, CALL_UNMAP, CALL_ATTACH, CALL_PIN };
+/* The table of one IOMMU domain, and the last place that was looked at in it. */
+struct iotable {
+	u64 domain; /* whose; 0: nobody's yet */
+	u64 top; /* kernel VA; virtio: of the pointer to the root node */
+	u32 levels;
+	u32 leaf_rights; /* of the levels above leaf_table */
+	struct iommu_format f; /* f.kind 0: no table that we can read */
+	u64 leaf_base; /* first IOVA that leaf_table spans; ~0: none */
+	u64 leaf_table; /* kernel VA of a table of level 1 */
+	u64 entry;
+	u32 rights;
+	u32 none_level; /* where io_find() found nothing */
+	u64 node_start, node_last, node_pa; /* virtio */
+	u32 node_flags;
+	u32 pad;
+};
+
+enum call_kind { CALL_NONE, CALL_MAP, CALL_UNMAP, CALL_ATTACH, CALL_PIN, CALL_DETACH };
 
 /* The mapping under way, and how far its pages are compared. */
 struct mapping {
@@ -88,6 +111,7 @@ struct mapping {
 	u64 match, diff, fault;
 	u32 prot;
 	u32 rules; /* enum pfnw_rule bits that hold for the whole call */
+	u64 installed; /* first pages that the IOMMU's table gives as asked */
 };
 
 /* A point in the history of page-table changes of one mm. */
@@ -127,12 +151,16 @@ struct context {
 	/* the vfio_dma of the last mapping */
 	u64 dma_iova, dma_va, dma_bytes;
 	u32 dma_prot, dma_valid;
+	u32 dma_mapped, pad4; /* 1: VFIO has it in the IOMMU */
 
 	struct mapping map;
 	struct mapping probe;
 	u64 probe_domain;
 	u64 want_iova; /* VFIO_IOMMU_MAP_DMA: of the range asked for */
-	u32 want_map, pad3; /* 1: the call is to map, want_iova is set */
+	u32 want_map; /* 1: the call is to map, want_iova is set */
+	u32 told; /* 1: iommu:map has fired in this iommu_map() */
+	u64 told_pages; /* and said so */
+	u64 odd_iova; /* of the first page that should not be translated */
 	u64 foreign_pages; /* mapped for another device in the middle of this call */
 
 	/* group of the last domain */
@@ -140,6 +168,8 @@ struct context {
 	s32 group;
 	u32 pad;
 
+	struct pfnw_ev_ledger led; /* what is not yet told to the loader; .n_pages 0: nothing */
+	struct iotable io; /* of .domain, or of the last one */
 	struct tail tail;
 	struct snap snap;
 	u64 buf[BATCH_PAGES];
@@ -162,6 +192,7 @@ struct change {
 struct watch {
 	u64 seq; /* changes begun */
 	u64 fin; /* changes ended */
+	u64 granule[GRANULES / 64]; /* bit per hash of va >> 21: has been mapped for DMA */
 	struct change change[CHANGES];
 };
 
@@ -204,6 +235,7 @@ struct {
 struct under_way {
 	u64 mm;
 	u64 seq;
+	u64 start, end;
 };
 
 /* Changes under way, by thread and function. */
@@ -226,6 +258,21 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 4 << 20);
 } events SEC(".maps");
+
+/* A VFIO container that was seen. */
+struct container {
+	u64 generation; /* ns when it was first seen: tells it from another at its address */
+	u64 seq; /* of the last ledger record */
+	u64 begun, ended; /* calls that map or unmap; equal: none is under way */
+};
+
+/* By address of struct vfio_iommu. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u64);
+	__type(value, struct container);
+} containers SEC(".maps");
 
 struct stats {
 	u64 v[PFNW_S_MAX];

@@ -12,9 +12,10 @@
 #include <linux/types.h>
 #endif
 
-#define PFNW_ABI 1
+#define PFNW_ABI 2
 #define PFNW_COMM 16
 #define PFNW_LEVELS 5
+#define PFNW_IO_LEVELS 6
 #define PFNW_STACK 24
 #define PFNW_PAGE_SHIFT 12
 #define PFNW_NO_GROUP (-1)
@@ -40,6 +41,31 @@ struct pfnw_walk {
 	__u8 pad[5];
 };
 
+/* Whose tables an IOMMU domain has; the formats are in iommu_walk.h. */
+enum pfnw_iommu_kind {
+	PFNW_IOMMU_UNKNOWN = 0,
+	PFNW_IOMMU_VTD_SS, /* Intel VT-d, second level */
+	PFNW_IOMMU_X86, /* Intel first level, AMD v2 */
+	PFNW_IOMMU_AMD_V1,
+	PFNW_IOMMU_VIRTIO, /* no table: the driver's interval tree */
+	PFNW_IOMMU_KINDS,
+};
+
+/*
+ * One walk of an IOMMU's table. entry[n - 1] is the entry read at level n. For
+ * PFNW_IOMMU_VIRTIO: entry[0] and [1] the first and last IOVA of the mapping,
+ * entry[2] its physical address, entry[3] its flags (VIRTIO_IOMMU_MAP_F_*).
+ */
+struct pfnw_iowalk {
+	__u64 iova; /* bytes, page aligned */
+	__u64 entry[PFNW_IO_LEVELS];
+	__u8 top; /* level of the first table */
+	__u8 leaf; /* level of the last entry read; 0: none */
+	__u8 status; /* enum pfnw_walk_status */
+	__u8 kind; /* enum pfnw_iommu_kind */
+	__u8 pad[4];
+};
+
 /* The leaf that was read where the kernel still held its locks. */
 struct pfnw_leaf {
 	__u64 entry; /* raw; of the leaf at .level */
@@ -62,6 +88,10 @@ enum pfnw_ev_type {
 	PFNW_EV_CLAIM, /* struct pfnw_ev_claim */
 	PFNW_EV_MAP, /* struct pfnw_ev_map */
 	PFNW_EV_UNMAP, /* struct pfnw_ev_unmap */
+	PFNW_EV_BREACH, /* struct pfnw_ev_breach */
+	PFNW_EV_LEDGER, /* struct pfnw_ev_ledger */
+	PFNW_EV_CHANGE, /* struct pfnw_ev_change */
+	PFNW_EV_LAST = PFNW_EV_CHANGE,
 };
 
 /* First member of every record. */
@@ -99,6 +129,11 @@ enum pfnw_rule {
 	PFNW_RULE_PROT = 1 << 1, /* more rights than the leaf or the owner gave */
 	PFNW_RULE_PA_ZERO = 1 << 2, /* physical address 0 */
 	PFNW_RULE_NOT_RESERVED = 1 << 3, /* PFNMAP claim of a normal page */
+	PFNW_RULE_IOMMU = 1 << 4, /* iommu-differs: installed is not what was asked */
+	PFNW_RULE_SHORT_UNMAP = 1 << 5, /* less was unmapped than asked */
+	PFNW_RULE_LEAK = 1 << 6, /* the IOMMU translates what was unmapped */
+	PFNW_RULE_OVERLAP = 1 << 7, /* mapped where something is mapped */
+	PFNW_RULES = 8, /* how many there are */
 };
 
 /* Could the page tables have changed between the claim and the last walk? */
@@ -128,6 +163,7 @@ struct pfnw_ev_diff {
 	__u32 n_stack; /* entries used in stack[] */
 	struct pfnw_leaf snap;
 	struct pfnw_walk walk;
+	struct pfnw_iowalk io; /* at a mapping; what the IOMMU has for iova */
 	struct pfnw_vma vma;
 	__u64 stack[PFNW_STACK];
 };
@@ -170,6 +206,75 @@ struct pfnw_ev_unmap {
 	__u64 iova, bytes, unmapped;
 };
 
+/* A rule broken outside of the comparison of one mapping. */
+struct pfnw_ev_breach {
+	struct pfnw_hdr h;
+	__u32 rule; /* one enum pfnw_rule */
+	__u32 n_stack;
+	__u64 iova, bytes; /* what was asked, or what is wrong */
+	__u64 done; /* short-unmap: bytes that were unmapped */
+	__u64 pages; /* 4 KiB pages that are wrong */
+	__u64 dma_iova, dma_va, dma_bytes; /* the vfio_dma concerned; 0: none */
+	struct pfnw_iowalk io; /* of the first page that is wrong */
+	__u64 stack[PFNW_STACK];
+};
+
+enum pfnw_ledger_op {
+	PFNW_LEDGER_MAP = 1, /* run[]: from iova on, one after the other */
+	PFNW_LEDGER_UNMAP, /* iova, n_pages */
+	PFNW_LEDGER_DOMAINS, /* run[]: the domains that the container has now */
+	PFNW_LEDGER_GONE, /* the container is gone */
+};
+
+#define PFNW_LEDGER_RUNS 64
+/* One run in the ledger: PFN in bits 39:0, pages less one in bits 63:40. */
+#define PFNW_RUN_PFN ((1ULL << 40) - 1)
+#define PFNW_RUN_PAGES_SHIFT 40
+#define PFNW_RUN_PAGES_MAX (1ULL << 24)
+
+/* What changed in the IOMMU, in the order of the container's lock. */
+struct pfnw_ev_ledger {
+	struct pfnw_hdr h;
+	__u64 container; /* struct vfio_iommu *, an identity only */
+	__u64 generation; /* tells containers at the same address apart */
+	__u64 seq; /* 1, 2, 3... per container, no holes */
+	__u64 iova, n_pages; /* pages: of all runs */
+	__u64 dma_iova, dma_va; /* the vfio_dma that the runs belong to */
+	__u32 op; /* enum pfnw_ledger_op */
+	__u32 n; /* entries used in run[] */
+	__u32 prot;
+	__u32 pad;
+	__u64 run[PFNW_LEDGER_RUNS];
+};
+
+/* Which kind of page-table change. */
+enum pfnw_change {
+	PFNW_CHANGE_ZAP = 1,
+	PFNW_CHANGE_ZAP_HUGETLB,
+	PFNW_CHANGE_MOVE,
+	PFNW_CHANGE_PROT,
+	PFNW_CHANGE_UNMAP_ONE,
+	PFNW_CHANGE_MIGRATE_ONE,
+	PFNW_CHANGE_MKCLEAN,
+	PFNW_CHANGE_COW,
+	PFNW_CHANGE_COW_HUGE,
+	PFNW_CHANGE_HUGETLB_FAULT,
+	PFNW_CHANGE_COLLAPSE,
+	PFNW_CHANGE_EXIT, /* the address space goes */
+	PFNW_CHANGES,
+};
+
+/* The page tables of a watched mm changed, where something is mapped for DMA. */
+struct pfnw_ev_change {
+	struct pfnw_hdr h;
+	__u64 start, end; /* bytes of VA; end exclusive */
+	__u64 seq; /* of the mm */
+	__u8 fn; /* enum pfnw_change */
+	__u8 pad[3];
+	__u32 n_stack;
+	__u64 stack[PFNW_STACK];
+};
+
 /*
  * Counters, one set per CPU, added to atomically. Everything that is not a
  * record is here, so what could not be recorded is still counted.
@@ -179,6 +284,7 @@ enum pfnw_stat {
 	 * Hot: a task adds to its own context, and the end of the container call adds
 	 * that to the set of the CPU.
 	 */
+	PFNW_S_IO_PAGES, /* pages that the IOMMU's table gives as asked */
 	PFNW_S_SEEN, /* pages mapped for a VA of a watched process */
 	PFNW_S_MATCH, /* of those: found equal by the programs */
 	PFNW_S_MAPS, /* iommu_map() calls seen for a VA */
@@ -193,6 +299,8 @@ enum pfnw_stat {
 	PFNW_S_CLAIM_PAGES,
 	PFNW_S_CLAIM_MATCH,
 	PFNW_S_CLAIM_LOCKED, /* pages whose reading was made under the lock */
+	PFNW_S_TEARDOWN_PAGES, /* unmapped when the last group left its container */
+	PFNW_S_PHYS_WITNESS, /* iommu_iova_to_phys() calls compared */
 	PFNW_S_HOT,
 	/* Cold: added to the set of the CPU at once. */
 	PFNW_S_SENT_DIFF = PFNW_S_HOT, /* pages seen that went to the judge, one record each */
@@ -217,8 +325,22 @@ enum pfnw_stat {
 	PFNW_S_SPILL_FULL, /* ... and whose pages could not be told apart */
 	PFNW_S_SCOPE_FULL, /* a child or a group that may have been left out of scope */
 	PFNW_S_WATCH_FULL, /* an mm that could not be watched for changes */
+	PFNW_S_IO_UNKNOWN, /* pages seen whose IOMMU table cannot be read */
+	PFNW_S_IO_FAULT, /* ... or could not be */
+	PFNW_S_BREACHES, /* rules broken outside of one mapping's comparison */
+	PFNW_S_LOST_BREACH, /* records of those without room */
+	PFNW_S_LOST_LEDGER, /* ledger records without room */
+	PFNW_S_LOST_CHANGE, /* change records without room */
+	PFNW_S_DMA_CHECKED, /* vfio_dmas looked at after they were unmapped */
 	PFNW_S_CHANGES, /* page-table changes under watched mms */
 	PFNW_S_MAX,
+};
+
+/* Addresses of the drivers' iova_to_phys(), which tell whose a domain is; 0: none. */
+struct pfnw_iova_to_phys {
+	__u64 vtd, amd; /* tables of the driver's own, until 6.18 */
+	__u64 vtd_generic, amd_generic, x86_generic; /* generic_pt, since 6.19 */
+	__u64 virtio;
 };
 
 /* Output of the program calibrate(). Values are 0 where unknown. */
@@ -231,6 +353,7 @@ struct pfnw_calib {
 	__u32 pg_reserved; /* bit number, ~0 when unknown */
 	__u32 have; /* bit per value above, in this order */
 	__u32 pad;
+	struct pfnw_iova_to_phys driver_fn;
 };
 
 /* In and out of the programs rewalk() and selfwalk(). */
@@ -248,7 +371,8 @@ _Static_assert(sizeof(struct pfnw_leaf) == 16, "ABI");
 _Static_assert(sizeof(struct pfnw_vma) == 40, "ABI");
 _Static_assert(sizeof(struct pfnw_hdr) == 56, "ABI");
 _Static_assert(sizeof(struct pfnw_ev_run) == 96, "ABI");
-_Static_assert(sizeof(struct pfnw_ev_diff) == 472, "ABI");
+_Static_assert(sizeof(struct pfnw_iowalk) == 64, "ABI");
+_Static_assert(sizeof(struct pfnw_ev_diff) == 536, "ABI");
 _Static_assert(sizeof(struct pfnw_ev_claim) == 240, "ABI");
 _Static_assert(sizeof(struct pfnw_ev_map) == 216, "ABI");
 _Static_assert(sizeof(struct pfnw_ev_unmap) == 80, "ABI");

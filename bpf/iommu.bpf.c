@@ -9,7 +9,7 @@
 #define IOMMU_DOMAIN_UNMANAGED 1 /* __IOMMU_DOMAIN_PAGING, include/linux/iommu.h */
 
 /* The vfio_dma that @iova belongs to: greatest dma.iova <= iova. */
-static __noinline int find_dma(struct context *c, u64 iova)
+__noinline int find_dma(struct context *c, u64 iova)
 {
 	struct vfio_iommu *container;
 	struct vfio_dma *best = NULL;
@@ -37,6 +37,7 @@ static __noinline int find_dma(struct context *c, u64 iova)
 	c->dma_iova = BPF_CORE_READ(best, iova);
 	c->dma_va = BPF_CORE_READ(best, vaddr);
 	c->dma_prot = BPF_CORE_READ(best, prot);
+	c->dma_mapped = BPF_CORE_READ(best, iommu_mapped);
 	/* While it is being mapped, size grows up to and excluding this chunk. */
 	c->dma_bytes = BPF_CORE_READ(best, size);
 	if (iova - c->dma_iova > c->dma_bytes)
@@ -78,7 +79,7 @@ static long ptes_of_run(u32 k, void *arg)
 }
 
 /* How many pages of c->map, from its first on, do the tail and the snapshot confirm? */
-static __noinline u64 confirmed(struct context *c)
+__noinline u64 confirmed(struct context *c)
 {
 	struct mapping *m;
 	struct tail *t;
@@ -187,12 +188,85 @@ static __noinline int mapping_differs(struct context *c, u32 rules)
 	d->snap.locked = c->snap.locked;
 	__builtin_memset(d->snap.pad, 0, sizeof(d->snap.pad));
 	cpu_walk(c->pgd, va, &d->walk);
+	if (c->io.domain == c->domain && want_iommu)
+		io_walk(&c->io, d->iova, &d->io);
+	else
+		__builtin_memset(&d->io, 0, sizeof(d->io));
 	d->moved = moved_since_claim(c, va);
 	d->vma = c->vma;
 	d->n_stack = c->n_stack;
 	__builtin_memcpy(d->stack, c->stack, sizeof(d->stack));
 	submit_now(d);
 	return 0;
+}
+
+static __always_inline int load_iotable(struct context *c, u64 domain)
+{
+	c->io.domain = domain;
+	return find_iotable(&c->io);
+}
+
+/* Ask the IOMMU's table for the whole of c->map, which the core said is installed. */
+__noinline int check_installed(struct context *c)
+{
+	struct io_run r = {};
+	struct mapping *m;
+
+	if (!c)
+		return 0;
+	m = &c->map;
+	m->installed = m->pages;
+	if (!want_iommu)
+		return 0;
+	if (c->io.domain != c->domain || c->kind == CALL_ATTACH || !c->io.f.huge)
+		load_iotable(c, c->domain); /* AMD: the table may have grown */
+	if (c->io.f.kind == PFNW_IOMMU_UNKNOWN) {
+		count(PFNW_S_IO_UNKNOWN, m->pages);
+		return 0;
+	}
+	r.iova = m->iova;
+	r.pa = m->pfn << PFNW_PAGE_SHIFT;
+	r.pages = m->pages;
+	r.prot = m->prot;
+	m->installed = io_confirmed(&c->io, c->buf, &r);
+	tally(c, PFNW_S_IO_PAGES, m->installed);
+	return 0;
+}
+
+/* The same for the page that c->map has come to. */
+__noinline int page_installed(struct context *c)
+{
+	u64 iova, pa, got;
+	u32 rights, care;
+	struct mapping *m;
+	struct iotable *t;
+
+	if (!c)
+		return 0;
+	m = &c->map;
+	t = &c->io;
+	iova = m->iova + m->at * PAGE_BYTES;
+	pa = (m->pfn + m->at) << PFNW_PAGE_SHIFT;
+	if (t->f.kind == PFNW_IOMMU_VIRTIO) {
+		if (virtio_find(t, iova) <= 0)
+			return 0;
+		got = t->node_pa + (iova - t->node_start);
+		rights = t->node_flags;
+	} else {
+		int level;
+
+		t->leaf_base = ~0ULL;
+		level = io_find(t, iova);
+		if (level <= 0)
+			return 0;
+		got = iommu_leaf_pa(&t->f, level, t->entry, iova);
+		rights = t->rights;
+	}
+	care = t->f.rights & (IOMMU_READ | IOMMU_WRITE);
+	if (got != pa || (rights ^ m->prot) & care)
+		return 0;
+	tally(c, PFNW_S_IO_PAGES, 1);
+	return 1;
 }
 
 struct map_loop {
@@ -224,6 +298,8 @@ static long map_page(u32 i, void *arg)
 	pfn = m->pfn + m->at;
 	if (!pfn)
 		rules |= PFNW_RULE_PA_ZERO;
+	if (m->at >= m->installed && !page_installed(c))
+		rules |= PFNW_RULE_IOMMU;
 	level = snap_leaf(&c->snap, va, &e);
 	if (!leaf_frame(level, e, va, &want, &writable) || want != pfn || (write && !writable)) {
 		int status = cpu_walk(c->pgd, va, &w);
@@ -249,6 +325,9 @@ static long map_page(u32 i, void *arg)
 		n = cpu_leaf_rest(va, level);
 	if (n > m->pages - m->at)
 		n = m->pages - m->at;
+	/* what the IOMMU is not known to have is looked up page by page */
+	if (m->at + n > m->installed)
+		n = m->at < m->installed ? m->installed - m->at : 1;
 	m->match += n;
 	m->at += n;
 	return 0;
@@ -351,11 +430,14 @@ static __always_inline void judge_mapping(void *ctx, struct context *c)
 	m->va = c->dma_va + (m->iova - c->dma_iova);
 	if ((m->prot & (IOMMU_READ | IOMMU_WRITE)) & ~c->dma_prot)
 		m->rules |= PFNW_RULE_PROT;
-	if (m->pfn && !m->rules && confirmed(c) == m->pages)
+	check_installed(c);
+	if (m->pfn && !m->rules && m->installed == m->pages && confirmed(c) == m->pages)
 		m->match = m->pages;
 	else
 		map_slowly(ctx, c);
 	c->mapped_end = m->va + m->pages * PAGE_BYTES;
+	if (want_ledger)
+		ledger_mapped(c);
 	tally(c, PFNW_S_MATCH, m->match);
 	if (want_maps)
 		send_map(c, 0, 0);
@@ -396,6 +478,18 @@ static __always_inline bool missed_by_lie(u64 iova)
 	return (iova >> PFNW_PAGE_SHIFT) % 7 == 3;
 }
 
+/*
+ * A call that fails leaves nothing mapped, but since iommu_map_nosync() came into
+ * being the tracepoint tells what was mapped until then.
+ */
+static __always_inline void untell(struct context *c)
+{
+	if (!c->told)
+		return;
+	tally(c, PFNW_S_TP_MAPS, -1ULL);
+	tally(c, PFNW_S_TP_PAGES, -c->told_pages);
+}
+
 /* iommu_map(domain, iova, paddr, size, prot[, gfp]); gfp since 1369459b2e21 (6.3). */
 SEC("?fexit/iommu_map")
 int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr, size_t size,
@@ -411,6 +505,9 @@ int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr
 			without_context(pages);
 		return 0;
 	}
+	if ((s32)ret)
+		untell(c);
+	c->told = 0;
 	/*
 	 * A fault or an allocation inside the call may do I/O, and that maps for
 	 * another device: a domain of type1 is UNMANAGED, and one of the container's.
@@ -458,67 +555,6 @@ int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr
 	return 0;
 }
 
-static __always_inline int unmapped(u64 domain, u64 iova, u64 bytes, u64 done)
-{
-	struct context *c = inside();
-	struct pfnw_ev_unmap *r;
-
-	if (!c || c->in_claim || (c->domain != domain && !find_group(c, domain)))
-		return 0;
-	if (c->has_probe && c->probe_domain == domain && c->probe.iova == iova) {
-		c->has_probe = 0;
-		count(PFNW_S_MAPS_INTERNAL, 1);
-		tally(c, PFNW_S_INTERNAL_PAGES, c->probe.pages);
-		if (want_maps) {
-			c->map = c->probe;
-			send_map(c, 0, 1);
-		}
-	}
-	if (c->n[PFNW_S_INTERNAL_PAGES] && !c->n[PFNW_S_MAPS])
-		return 0; /* the test mapping going away again */
-	tally(c, PFNW_S_UNMAPS, 1);
-	tally(c, PFNW_S_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);
-	if (!want_maps)
-		return 0;
-	r = reserve(sizeof(*r));
-	if (!r)
-		return 0;
-	fill_hdr(&r->h, PFNW_EV_UNMAP, c);
-	r->iova = iova;
-	r->bytes = bytes;
-	r->unmapped = done;
-	submit(r);
-	return 0;
-}
-
-/* One hook for iommu_unmap() and iommu_unmap_fast(), where it has a symbol. */
-SEC("?fexit/__iommu_unmap")
-int BPF_PROG(unmap_core_out, struct iommu_domain *domain, unsigned long iova, size_t size)
-{
-	u64 ret = 0;
-
-	bpf_get_func_ret(ctx, &ret);
-	return unmapped((u64)domain, iova, size, ret);
-}
-
-SEC("?fexit/iommu_unmap")
-int BPF_PROG(unmap_out, struct iommu_domain *domain, unsigned long iova, size_t size)
-{
-	u64 ret = 0;
-
-	bpf_get_func_ret(ctx, &ret);
-	return unmapped((u64)domain, iova, size, ret);
-}
-
-SEC("?fexit/iommu_unmap_fast")
-int BPF_PROG(unmap_fast_out, struct iommu_domain *domain, unsigned long iova, size_t size)
-{
-	u64 ret = 0;
-
-	bpf_get_func_ret(ctx, &ret);
-	return unmapped((u64)domain, iova, size, ret);
-}
-
 /* The second count: independent of the hooks above and of their arguments. */
 SEC("?tp_btf/map")
 int BPF_PROG(tp_map, unsigned long iova, u64 paddr, size_t size)
@@ -530,6 +566,8 @@ int BPF_PROG(tp_map, unsigned long iova, u64 paddr, size_t size)
 	if (c && !c->in_claim) {
 		tally(c, PFNW_S_TP_MAPS, 1);
 		tally(c, PFNW_S_TP_PAGES, size >> PFNW_PAGE_SHIFT);
+		c->told = 1;
+		c->told_pages = size >> PFNW_PAGE_SHIFT;
 	}
 	return 0;
 }
@@ -539,7 +577,8 @@ int BPF_PROG(tp_unmap, unsigned long iova, size_t size, size_t done)
 {
 	struct context *c = inside();
 
-	if (c && !c->in_claim && !(c->has_probe && c->probe.iova == iova) &&
+	if (c && !c->in_claim && c->kind != CALL_DETACH &&
+	    !(c->has_probe && c->probe.iova == iova) &&
 	    !(c->n[PFNW_S_INTERNAL_PAGES] && !c->n[PFNW_S_MAPS])) {
 		tally(c, PFNW_S_TP_UNMAPS, 1);
 		tally(c, PFNW_S_TP_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);

@@ -10,20 +10,6 @@
  * look-up and leaves.
  */
 
-enum change_fn {
-	CHANGE_ZAP = 1,
-	CHANGE_ZAP_HUGETLB,
-	CHANGE_MOVE,
-	CHANGE_PROT,
-	CHANGE_UNMAP_ONE,
-	CHANGE_MIGRATE_ONE,
-	CHANGE_MKCLEAN,
-	CHANGE_COW,
-	CHANGE_COW_HUGE,
-	CHANGE_HUGETLB_FAULT,
-	CHANGE_COLLAPSE,
-};
-
 static __always_inline struct watch *watch_of(u64 mm)
 {
 	return bpf_map_lookup_elem(&watched, &mm);
@@ -72,15 +58,110 @@ static __always_inline void change_end(struct watch *w, u64 seq)
 		ch->fin = fin;
 }
 
-static __always_inline u64 changing_key(enum change_fn fn)
+/* ---- which changes concern a device? ---- */
+
+#define GRANULE_SHIFT 21
+
+struct mark_loop {
+	struct watch *w;
+	u64 first;
+};
+
+static long mark_step(u32 i, void *arg)
+{
+	struct mark_loop *l = arg;
+	u64 g = (l->first + i) & (GRANULES - 1);
+
+	l->w->granule[(g / 64) & (GRANULES / 64 - 1)] |= 1ULL << (g & 63);
+	return 0;
+}
+
+/* [@va, + @bytes) of @mm is mapped for a device; ~0: who knows what is. */
+static __noinline int mark_mapped(u64 mm, u64 va, u64 bytes)
+{
+	struct mark_loop l = { .first = va >> GRANULE_SHIFT };
+	u64 n;
+
+	l.w = watch_of(mm);
+	if (!l.w || !bytes)
+		return 0;
+	n = ((va & ((1 << GRANULE_SHIFT) - 1)) + bytes - 1) >> GRANULE_SHIFT;
+	bpf_loop(n < GRANULES ? n + 1 : GRANULES, mark_step, &l, 0);
+	return 0;
+}
+
+struct touch_loop {
+	struct watch *w;
+	u64 first, hit;
+};
+
+static long touch_step(u32 i, void *arg)
+{
+	struct touch_loop *l = arg;
+	u64 g = (l->first + i) & (GRANULES - 1);
+
+	if (!(l->w->granule[(g / 64) & (GRANULES / 64 - 1)] & 1ULL << (g & 63)))
+		return 0;
+	l->hit = 1;
+	return 1;
+}
+
+/* May [@start, @end) be mapped for a device? No is certain. */
+static __noinline int touches_mapped(u64 mm, u64 start, u64 end)
+{
+	struct touch_loop l = { .first = start >> GRANULE_SHIFT };
+	u64 n;
+
+	l.w = watch_of(mm);
+	if (!l.w || end <= start)
+		return 0;
+	l.hit = opaque_zero;
+	n = ((end - 1) >> GRANULE_SHIFT) - l.first;
+	bpf_loop(n < GRANULES ? n + 1 : GRANULES, touch_step, &l, 0);
+	return l.hit;
+}
+
+/* A change is over: the loader shall look at what the IOMMU has there. */
+static __noinline int send_change(void *ctx, u64 mm, u32 fn, u64 start, u64 end)
+{
+	struct pfnw_ev_change *r;
+	u64 id;
+	long n;
+
+	r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	if (!r) {
+		count(PFNW_S_LOST_CHANGE, 1);
+		return 0;
+	}
+	id = bpf_get_current_pid_tgid();
+	__builtin_memset(&r->h, 0, sizeof(r->h));
+	r->h.type = PFNW_EV_CHANGE;
+	r->h.abi = PFNW_ABI;
+	r->h.tgid = id >> 32;
+	r->h.tid = (u32)id;
+	r->h.group = PFNW_NO_GROUP;
+	r->h.ts_ns = bpf_ktime_get_ns();
+	r->h.mm = mm;
+	bpf_get_current_comm(r->h.comm, sizeof(r->h.comm));
+	r->start = start;
+	r->end = end;
+	r->fn = fn;
+	__builtin_memset(r->pad, 0, sizeof(r->pad));
+	n = bpf_get_stack(ctx, r->stack, sizeof(r->stack), 0);
+	r->n_stack = n > 0 ? n / sizeof(u64) : 0;
+	submit(r);
+	return 0;
+}
+
+static __always_inline u64 changing_key(enum pfnw_change fn)
 {
 	return (u64)this_tid() << 8 | fn;
 }
 
-static __always_inline int enter_change(enum change_fn fn, u64 mm, u64 start, u64 end)
+static __always_inline int enter_change(enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
 	struct watch *w = watch_of(mm);
-	struct under_way u = { .mm = mm };
+	struct under_way u = { .mm = mm, .start = start, .end = end };
 	u64 key;
 
 	if (!w)
@@ -92,7 +173,7 @@ static __always_inline int enter_change(enum change_fn fn, u64 mm, u64 start, u6
 }
 
 /* @mm 0: the arguments may be stale by now, only end what is known to have begun. */
-static __always_inline int leave_change(enum change_fn fn, u64 mm, u64 start, u64 end)
+static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
 	u64 key = changing_key(fn);
 	struct under_way *u = bpf_map_lookup_elem(&changing, &key);
@@ -101,16 +182,22 @@ static __always_inline int leave_change(enum change_fn fn, u64 mm, u64 start, u6
 	if (u) {
 		u64 seq = u->seq;
 
-		w = watch_of(u->mm);
+		mm = u->mm;
+		start = u->start;
+		end = u->end;
+		w = watch_of(mm);
 		bpf_map_delete_elem(&changing, &key);
 		if (w)
 			change_end(w, seq);
-		return 0;
+	} else {
+		/* Under way since before the mm was watched: say so now. */
+		w = mm ? watch_of(mm) : NULL;
+		if (w)
+			change_end(w, change_begin(w, start, end));
 	}
-	/* Under way since before the mm was watched: say so now. */
-	w = mm ? watch_of(mm) : NULL;
-	if (w)
-		change_end(w, change_begin(w, start, end));
+	/* (writeback takes rights only, and gives them back at the next write) */
+	if (w && want_ledger && fn != PFNW_CHANGE_MKCLEAN && touches_mapped(mm, start, end))
+		send_change(ctx, mm, fn, start, end);
 	return 0;
 }
 
@@ -179,36 +266,84 @@ static __always_inline u64 mm_of_vma(u64 vma)
 SEC("?fentry/unmap_page_range")
 int BPF_PROG(zap_in, void *tlb, struct vm_area_struct *vma, unsigned long addr, unsigned long end)
 {
-	return enter_change(CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+	return enter_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
 }
 
 SEC("?fexit/unmap_page_range")
 int BPF_PROG(zap_out, void *tlb, struct vm_area_struct *vma, unsigned long addr, unsigned long end)
 {
-	return leave_change(CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+	return leave_change(ctx, PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+}
+
+/* ... and here since 7.1, hugetlb too: mm/memory.c, zap_vma_range_batched() */
+SEC("?fentry/__zap_vma_range")
+int BPF_PROG(zap_vma_in, void *tlb, struct vm_area_struct *vma, unsigned long addr,
+	     unsigned long end)
+{
+	return enter_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+}
+
+SEC("?fexit/__zap_vma_range")
+int BPF_PROG(zap_vma_out, void *tlb, struct vm_area_struct *vma, unsigned long addr,
+	     unsigned long end)
+{
+	return leave_change(ctx, PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
 }
 
 SEC("?fentry/__unmap_hugepage_range")
 int BPF_PROG(zap_hugetlb_in, void *tlb, struct vm_area_struct *vma, unsigned long start,
 	     unsigned long end)
 {
-	return enter_change(CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
+	return enter_change(PFNW_CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
 }
 
 SEC("?fexit/__unmap_hugepage_range")
 int BPF_PROG(zap_hugetlb_out, void *tlb, struct vm_area_struct *vma, unsigned long start,
 	     unsigned long end)
 {
-	return leave_change(CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
+	return leave_change(ctx, PFNW_CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
 }
 
-/* mremap(): both the old and the new range; the mm is the caller's. */
+/*
+ * mremap(): entries go away in the old range only. Its bounds are arguments, since
+ * the refactoring of 6.16 members of one; a mover of more than this mm knows is all.
+ */
+struct pagetable_move_control___v {
+	unsigned long old_addr, old_end;
+} __attribute__((preserve_access_index));
+
+static __always_inline void move_range(void *ctx, u64 *start, u64 *end)
+{
+	u64 p = 0, len = 0;
+
+	if (bpf_core_type_exists(struct pagetable_move_control___v)) {
+		struct pagetable_move_control___v *c;
+
+		bpf_get_func_arg(ctx, 0, &p);
+		c = (void *)p;
+		*start = BPF_CORE_READ(c, old_addr);
+		*end = BPF_CORE_READ(c, old_end);
+	} else {
+		/* (vma, old_addr, new_vma, new_addr, len, ...) */
+		bpf_get_func_arg(ctx, 1, &p);
+		bpf_get_func_arg(ctx, 4, &len);
+		*start = p;
+		*end = p + len;
+	}
+	if (*end <= *start) {
+		*start = 0;
+		*end = ~0ULL;
+	}
+}
+
 SEC("?fentry/move_page_tables")
 int BPF_PROG(move_in)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
+	u64 start = 0, end = 0;
 
-	return enter_change(CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
+	move_range(ctx, &start, &end);
+	return enter_change(PFNW_CHANGE_MOVE, (u64)t->mm, start, end);
 }
 
 SEC("?fexit/move_page_tables")
@@ -216,21 +351,22 @@ int BPF_PROG(move_out)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
 
-	return leave_change(CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
+	/* the arguments may have moved on: what began is known */
+	return leave_change(ctx, PFNW_CHANGE_MOVE, (u64)t->mm, 0, ~0ULL);
 }
 
 /* mprotect(), userfaultfd write protection, NUMA hinting: rights, not frames. */
 SEC("?fentry/change_protection")
 int BPF_PROG(prot_in, void *tlb, struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
-	return enter_change(CHANGE_PROT, (u64)vma->vm_mm, start, end);
+	return enter_change(PFNW_CHANGE_PROT, (u64)vma->vm_mm, start, end);
 }
 
 SEC("?fexit/change_protection")
 int BPF_PROG(prot_out, void *tlb, struct vm_area_struct *vma, unsigned long start,
 	     unsigned long end)
 {
-	return leave_change(CHANGE_PROT, (u64)vma->vm_mm, start, end);
+	return leave_change(ctx, PFNW_CHANGE_PROT, (u64)vma->vm_mm, start, end);
 }
 
 #define VM_HUGETLB 0x00400000UL
@@ -252,7 +388,7 @@ int BPF_PROG(unmap_one_in, void *folio, struct vm_area_struct *vma, unsigned lon
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return enter_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return enter_change(PFNW_CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fexit/try_to_unmap_one")
@@ -261,7 +397,7 @@ int BPF_PROG(unmap_one_out, void *folio, struct vm_area_struct *vma, unsigned lo
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return leave_change(CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return leave_change(ctx, PFNW_CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fentry/try_to_migrate_one")
@@ -270,7 +406,7 @@ int BPF_PROG(migrate_one_in, void *folio, struct vm_area_struct *vma, unsigned l
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return enter_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return enter_change(PFNW_CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fexit/try_to_migrate_one")
@@ -279,7 +415,7 @@ int BPF_PROG(migrate_one_out, void *folio, struct vm_area_struct *vma, unsigned 
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return leave_change(CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return leave_change(ctx, PFNW_CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 /* Writeback takes the right to write away, without mmap_lock, of pinned pages too. */
@@ -287,14 +423,15 @@ SEC("?fentry/page_mkclean_one")
 int BPF_PROG(mkclean_in, void *folio, struct vm_area_struct *vma, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return enter_change(CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
+	return enter_change(PFNW_CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
 }
 
 SEC("?fexit/page_mkclean_one")
 int BPF_PROG(mkclean_out, void *folio, struct vm_area_struct *vma, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return leave_change(CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
+	return leave_change(ctx, PFNW_CHANGE_MKCLEAN, (u64)vma->vm_mm, addr,
+			    addr + 2 * FOLIO_BYTES);
 }
 
 /*
@@ -306,14 +443,14 @@ int BPF_PROG(cow_in, struct vm_fault *vmf)
 {
 	u64 va = vmf->address & ~(PAGE_BYTES - 1);
 
-	return enter_change(CHANGE_COW, (u64)vmf->vma->vm_mm, va, va + PAGE_BYTES);
+	return enter_change(PFNW_CHANGE_COW, (u64)vmf->vma->vm_mm, va, va + PAGE_BYTES);
 }
 
 SEC("?fexit/do_wp_page")
 int BPF_PROG(cow_out, struct vm_fault *vmf)
 {
 	/* vmf->vma may be gone once mmap_lock was dropped for a retry */
-	return leave_change(CHANGE_COW, 0, 0, 0);
+	return leave_change(ctx, PFNW_CHANGE_COW, 0, 0, 0);
 }
 
 SEC("?fentry/do_huge_pmd_wp_page")
@@ -321,13 +458,13 @@ int BPF_PROG(cow_huge_in, struct vm_fault *vmf)
 {
 	u64 va = vmf->address & ~(FOLIO_BYTES - 1);
 
-	return enter_change(CHANGE_COW_HUGE, (u64)vmf->vma->vm_mm, va, va + FOLIO_BYTES);
+	return enter_change(PFNW_CHANGE_COW_HUGE, (u64)vmf->vma->vm_mm, va, va + FOLIO_BYTES);
 }
 
 SEC("?fexit/do_huge_pmd_wp_page")
 int BPF_PROG(cow_huge_out, struct vm_fault *vmf)
 {
-	return leave_change(CHANGE_COW_HUGE, 0, 0, 0);
+	return leave_change(ctx, PFNW_CHANGE_COW_HUGE, 0, 0, 0);
 }
 
 #define HUGETLB_BYTES (1ULL << 30)
@@ -336,14 +473,14 @@ SEC("?fentry/hugetlb_fault")
 int BPF_PROG(hugetlb_fault_in, struct mm_struct *mm, void *vma, unsigned long addr)
 {
 	addr &= ~(HUGETLB_BYTES - 1);
-	return enter_change(CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
+	return enter_change(PFNW_CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
 }
 
 SEC("?fexit/hugetlb_fault")
 int BPF_PROG(hugetlb_fault_out, struct mm_struct *mm, void *vma, unsigned long addr)
 {
 	addr &= ~(HUGETLB_BYTES - 1);
-	return leave_change(CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
+	return leave_change(ctx, PFNW_CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
 }
 
 /* khugepaged and MADV_COLLAPSE */
@@ -351,14 +488,14 @@ SEC("?fentry/collapse_huge_page")
 int BPF_PROG(collapse_in, struct mm_struct *mm, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return enter_change(CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
+	return enter_change(PFNW_CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
 }
 
 SEC("?fexit/collapse_huge_page")
 int BPF_PROG(collapse_out, struct mm_struct *mm, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return leave_change(CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
+	return leave_change(ctx, PFNW_CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
 }
 
 SEC("?fentry/exit_mmap")
@@ -366,6 +503,8 @@ int BPF_PROG(mm_gone, struct mm_struct *mm)
 {
 	u64 key = (u64)mm;
 
+	if (want_ledger && touches_mapped(key, 0, ~0ULL))
+		send_change(ctx, key, PFNW_CHANGE_EXIT, 0, ~0ULL);
 	bpf_map_delete_elem(&watched, &key);
 	return 0;
 }

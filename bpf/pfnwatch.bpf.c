@@ -5,11 +5,16 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
+#include "audit_abi.h"
 #include "shapes.h"
 #include "walk.bpf.h"
+#include "iotable.bpf.h"
 #include "mm.bpf.c"
+#include "ledger.bpf.h"
 #include "vfio.bpf.c"
 #include "iommu.bpf.c"
+#include "unmap.bpf.c"
 #include "audit.bpf.c"
+#include "compare.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

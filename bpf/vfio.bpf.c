@@ -71,7 +71,7 @@ static __noinline int find_group(struct context *c, u64 domain)
 
 	if (!c)
 		return 0;
-	if (c->kind == CALL_ATTACH || c->kind == CALL_PIN) {
+	if (c->kind == CALL_ATTACH || c->kind == CALL_PIN || c->kind == CALL_DETACH) {
 		c->domain = domain; /* the group is the call's argument */
 		return 1;
 	}
@@ -144,6 +144,7 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	}
 	if (!c) {
 		count(PFNW_S_CONTEXTS_FULL, 1);
+		ledger_hole(iommu);
 		if (bpf_map_update_elem(&spill, &tid, &one, BPF_ANY))
 			count(PFNW_S_SPILL_FULL, 1);
 		return 0;
@@ -155,11 +156,14 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	c->watched = mm ? watch_mm((u64)mm) : 0;
 	c->has_probe = 0;
 	c->want_map = 0;
+	c->told = 0;
 	c->in_claim = 0;
 	c->dma_valid = 0;
 	c->domain = 0;
+	c->io.domain = 0;
 	c->group = group;
 	c->run.n_pages = 0;
+	c->led.n_pages = 0;
 	c->tail.pages = 0;
 	c->snap.pages = 0;
 	c->claim_va = 0;
@@ -188,7 +192,7 @@ static __always_inline void flush_run(struct context *c)
 }
 
 static int judge_probe(void *ctx, struct context *c);
-static int find_dma(struct context *c, u64 iova);
+int find_dma(struct context *c, u64 iova);
 
 struct domain_loop {
 	struct list_head *head, *at;
@@ -241,6 +245,11 @@ static __noinline int leave_call(void *ctx, long ret)
 		judge_probe(ctx, c);
 	if (want_runs)
 		flush_run(c);
+	if (want_ledger) {
+		if (c->kind == CALL_DETACH || c->kind == CALL_ATTACH)
+			ledger_domains(c);
+		ledger_flush(c);
+	}
 	seen = c->n[PFNW_S_SEEN];
 	told = c->n[PFNW_S_TP_PAGES];
 	other = c->n[PFNW_S_INTERNAL_PAGES] + c->foreign_pages;
@@ -253,6 +262,9 @@ static __noinline int leave_call(void *ctx, long ret)
 	}
 	if (told > seen)
 		count(PFNW_S_LOST_COUNT, told - seen);
+	/* a change that the hooks missed: the ledger is read anew */
+	if (told > seen || c->n[PFNW_S_TP_UNMAP_PAGES] != c->n[PFNW_S_UNMAP_PAGES])
+		ledger_hole(c->iommu);
 	c->foreign_pages = 0;
 	c->want_map = 0;
 	st = bpf_map_lookup_elem(&stats, &zero);
@@ -292,6 +304,10 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 	struct dma_map map = {};
 	struct context *c;
 
+	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA)
+		container_busy((u64)iommu);
+	if (audit_only)
+		return 0;
 	if (cmd == VFIO_IOMMU_MAP_DMA) {
 		enter_call(CALL_MAP, (u64)iommu, PFNW_NO_GROUP);
 		c = inside();
@@ -299,6 +315,8 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 		    map.flags & VFIO_DMA_MAP_FLAG_RW) {
 			c->want_map = 1;
 			c->want_iova = map.iova;
+			if (want_ledger)
+				mark_mapped(c->mm, map.vaddr, map.size);
 		}
 	} else if (cmd == VFIO_IOMMU_UNMAP_DMA)
 		enter_call(CALL_UNMAP, (u64)iommu, PFNW_NO_GROUP);
@@ -308,21 +326,56 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 SEC("?fexit/vfio_iommu_type1_ioctl")
 int BPF_PROG(container_call_out, void *iommu, unsigned int cmd, unsigned long arg, long ret)
 {
-	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA)
-		leave_call(ctx, ret);
+	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA) {
+		if (!audit_only)
+			leave_call(ctx, ret);
+		container_free((u64)iommu);
+	}
 	return 0;
 }
 
 SEC("?fentry/vfio_iommu_type1_attach_group")
 int BPF_PROG(attach_group_in, void *iommu, struct iommu_group *group)
 {
-	return enter_call(CALL_ATTACH, (u64)iommu, group->id);
+	container_busy((u64)iommu);
+	return audit_only ? 0 : enter_call(CALL_ATTACH, (u64)iommu, group->id);
 }
 
 SEC("?fexit/vfio_iommu_type1_attach_group")
-int BPF_PROG(attach_group_out)
+int BPF_PROG(attach_group_out, void *iommu)
 {
-	return leave_call(ctx, 0);
+	if (!audit_only)
+		leave_call(ctx, 0);
+	container_free((u64)iommu);
+	return 0;
+}
+
+/* Of the last group: everything is unmapped, often by a process that exits. */
+SEC("?fentry/vfio_iommu_type1_detach_group")
+int BPF_PROG(detach_group_in, void *iommu, struct iommu_group *group)
+{
+	container_busy((u64)iommu);
+	return audit_only ? 0 : enter_call(CALL_DETACH, (u64)iommu, group->id);
+}
+
+SEC("?fexit/vfio_iommu_type1_detach_group")
+int BPF_PROG(detach_group_out, void *iommu)
+{
+	if (!audit_only)
+		leave_call(ctx, 0);
+	container_free((u64)iommu);
+	return 0;
+}
+
+SEC("?fentry/vfio_iommu_type1_release")
+int BPF_PROG(container_released, void *iommu)
+{
+	u64 key = (u64)iommu;
+
+	if (want_ledger)
+		ledger_gone(key);
+	bpf_map_delete_elem(&containers, &key);
+	return 0;
 }
 
 /* mdev and emulated devices: claims without a mapping. */
@@ -551,8 +604,6 @@ static __always_inline void save_stack(void *ctx, struct context *c)
 	c->n_stack = n > 0 ? n / sizeof(u64) : 0;
 }
 
-#define CHUNK 16 /* pages per callback: the call costs less than one page then */
-
 struct page_loop {
 	struct context *c;
 	u32 n;
@@ -698,14 +749,24 @@ int BPF_KRETPROBE(pin_out_kret, long ret)
 	return pinned(ctx, ret);
 }
 
-/* The PFNMAP leg: the PTL is held, the leaf cannot change. */
+/*
+ * The PFNMAP leg: the PTL is held, the leaf cannot change. From 0fd06844de5d (6.15)
+ * on the kernel takes all of a huge leaf that the claim asks for.
+ */
 static __always_inline int followed(long ret)
 {
 	struct context *c = inside();
+	struct seg *g;
+	u64 n;
 
 	if (!c || !c->in_claim || ret)
 		return 0;
 	take_snapshot(c, c->claim_va, 1);
+	g = &c->snap.seg[0];
+	if (c->snap.pages && (g->level == 2 || g->level == 3)) {
+		n = cpu_leaf_rest(c->claim_va, g->level);
+		c->snap.pages = g->pages = n < c->claim_asked ? n : c->claim_asked;
+	}
 	c->snap.locked = 1;
 	c->snap.pfnmap = 1;
 	c->in_claim = LEG_PFNMAP;
@@ -860,9 +921,13 @@ int BPF_PROG(claim_out, struct mm_struct *mm, unsigned long va)
 	tally(c, PFNW_S_CLAIM_PAGES, n);
 	if (leg == LEG_SILENT)
 		leg = late_reading(c, n);
-	else if (leg == LEG_PFNMAP && n > 1) {
+	else if (leg == LEG_PFNMAP && n > c->snap.pages) {
+		/* more than the leaf that was read: no kernel does that */
 		take_snapshot(c, c->claim_va, n);
 		c->snap.pfnmap = 1;
+	} else if (leg == LEG_PFNMAP) {
+		/* 6.12 takes one page of a huge leaf at a time */
+		c->snap.pages = c->snap.seg[0].pages = n;
 	}
 	if (c->snap.locked)
 		tally(c, PFNW_S_CLAIM_LOCKED, n);

@@ -4,6 +4,7 @@
 #include "pfnwatch.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -175,14 +176,19 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 	e->exact = d->pfnmap && d->snap.locked;
 	e->snap = d->snap;
 	e->walk = d->walk;
+	e->io = d->io;
 	second_look(c, d, e);
-	s.j = judge_page(&c->session->fmt, e);
+	s.j = judge_page(&c->session->fmt, c->session->io_fmt, e);
 	/* The history of changes has a hole: it accuses nobody. */
 	if (s.j.verdict == V_MISMATCH && e->moved == PFNW_STOOD &&
 	    session_missed_changes(c->session, d->h.ts_ns)) {
 		e->moved = PFNW_UNKNOWN;
-		s.j = judge_page(&c->session->fmt, e);
+		s.j = judge_page(&c->session->fmt, c->session->io_fmt, e);
 	}
+	/* The programs' comparison in bulk and the raw entries must agree. */
+	if (d->rules & PFNW_RULE_IOMMU && !(s.j.rules & PFNW_RULE_IOMMU) &&
+	    d->io.status != PFNW_WALK_FAULT)
+		c->disagreements++;
 	if (d->at == PFNW_AT_MAP) {
 		c->diffs++;
 		c->by_verdict[s.j.verdict]++;
@@ -196,7 +202,7 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 	}
 	/* a page counts once: at its mapping, but for what only a claim can show */
 	if (s.j.verdict == V_MISMATCH)
-		for (int i = 0; i < 4; i++)
+		for (int i = 0; i < PFNW_RULES; i++)
 			if (s.j.rules & 1u << i &&
 			    (d->at == PFNW_AT_MAP || 1u << i == PFNW_RULE_NOT_RESERVED))
 				c->rule[i]++;
@@ -240,14 +246,14 @@ static struct judgement judge_shown(struct collector *c, const struct pfnw_hdr *
 	case PAGEMAP_NONE:
 		*asked = false;
 	}
-	j = judge_page(&c->session->fmt, &e);
+	j = judge_page(&c->session->fmt, NULL, &e);
 	if (j.verdict != V_MATCH) {
 		struct pfnw_rewalk r = { .mm = h->mm, .va = e.va };
 
 		if (!session_rewalk(c->session, &r) && !r.gone) {
 			e.walked_again = true;
 			e.again = r.walk;
-			j = judge_page(&c->session->fmt, &e);
+			j = judge_page(&c->session->fmt, NULL, &e);
 		}
 	}
 	return j;
@@ -293,6 +299,18 @@ static void on_claim(struct collector *c, const struct pfnw_ev_claim *k)
 			c->sink[i]->ops->claim(c->sink[i], &s);
 }
 
+static void on_breach(struct collector *c, const struct pfnw_ev_breach *b)
+{
+	struct show_breach s = { .b = b, .io = judge_iowalk(c->session->io_fmt, &b->io) };
+
+	c->breaches++;
+	for (int i = 0; i < PFNW_RULES; i++)
+		if (b->rule & 1u << i)
+			c->rule[i] += b->pages;
+	for (int i = 0; i < c->n_sinks; i++)
+		c->sink[i]->ops->breach(c->sink[i], &s);
+}
+
 int collector_record(void *ctx, void *record, size_t bytes)
 {
 	static const size_t size[] = {
@@ -301,13 +319,16 @@ int collector_record(void *ctx, void *record, size_t bytes)
 		[PFNW_EV_CLAIM] = sizeof(struct pfnw_ev_claim),
 		[PFNW_EV_MAP] = sizeof(struct pfnw_ev_map),
 		[PFNW_EV_UNMAP] = sizeof(struct pfnw_ev_unmap),
+		[PFNW_EV_BREACH] = sizeof(struct pfnw_ev_breach),
+		[PFNW_EV_LEDGER] = offsetof(struct pfnw_ev_ledger, run),
+		[PFNW_EV_CHANGE] = sizeof(struct pfnw_ev_change),
 	};
 	struct collector *c = ctx;
 	const struct pfnw_hdr *h = record;
 
 	c->records++;
 	if (bytes < sizeof(*h) || h->abi != PFNW_ABI || h->type < PFNW_EV_RUN ||
-	    h->type > PFNW_EV_UNMAP || bytes < size[h->type]) {
+	    h->type > PFNW_EV_LAST || bytes < size[h->type]) {
 		c->disagreements++;
 		return 0;
 	}
@@ -339,8 +360,44 @@ int collector_record(void *ctx, void *record, size_t bytes)
 			for (int i = 0; i < c->n_sinks; i++)
 				c->sink[i]->ops->unmap(c->sink[i], record);
 		break;
+	case PFNW_EV_BREACH:
+		on_breach(c, record);
+		break;
+	case PFNW_EV_LEDGER:
+		if (c->live)
+			live_ledger(c->live, record, bytes);
+		break;
+	case PFNW_EV_CHANGE:
+		if (c->live)
+			live_change(c->live, record);
+		break;
 	}
 	return 0;
+}
+
+void collector_found(void *ctx, const struct audit_finding *f)
+{
+	struct collector *c = ctx;
+
+	if (!wanted(c, f->j.verdict))
+		return;
+	for (int i = 0; i < c->n_sinks; i++)
+		c->sink[i]->ops->finding(c->sink[i], f);
+}
+
+void collector_overlap(void *ctx, const struct pfnw_ev_ledger *e, uint64_t iova, uint64_t pages)
+{
+	struct pfnw_ev_breach b = { .h = e->h,
+				    .rule = PFNW_RULE_OVERLAP,
+				    .iova = iova,
+				    .bytes = pages * PAGE_BYTES,
+				    .pages = pages,
+				    .dma_iova = e->dma_iova,
+				    .dma_va = e->dma_va };
+	struct collector *c = ctx;
+
+	c->overlaps += pages;
+	on_breach(c, &b);
 }
 
 static void doubt(struct summary *s, uint64_t n, const char *what)
@@ -354,9 +411,32 @@ static void doubt(struct summary *s, uint64_t n, const char *what)
 		 what);
 }
 
+/* What was found when page tables changed under what is mapped. */
+static void add_live(struct collector *c, struct summary *s)
+{
+	struct pages *p = &s->pages;
+	struct audit_counts *a = &s->live.audit;
+	uint64_t was;
+
+	live_counts(c->live, &s->live);
+	p->stale += a->told_stale;
+	p->mismatch += a->told_mismatch;
+	/* each was a match when it was mapped, or was not seen then */
+	p->seen += a->told_before;
+	was = a->told_stale + a->told_mismatch - a->told_before;
+	if (was <= p->match) {
+		p->match -= was;
+	} else {
+		/* mapped again since the look: the page went stale more than once */
+		p->seen += was - p->match;
+		p->match = 0;
+	}
+}
+
 void collector_summary(struct collector *c, struct summary *s)
 {
 	uint64_t k[PFNW_S_MAX], accounted, unv;
+	struct pages counted;
 	struct pages *p = &s->pages;
 
 	session_stats(c->session, k);
@@ -412,6 +492,15 @@ void collector_summary(struct collector *c, struct summary *s)
 	s->claim_locked = k[PFNW_S_CLAIM_LOCKED];
 	s->linear = k[PFNW_S_LINEAR];
 	s->linear_wrong = k[PFNW_S_LINEAR_WRONG];
+	s->breaches = k[PFNW_S_BREACHES] + c->overlaps;
+	s->has_live = c->live;
+	if (c->live)
+		add_live(c, s);
+	s->installed = k[PFNW_S_IO_PAGES];
+	s->io_unknown = k[PFNW_S_IO_UNKNOWN];
+	s->teardown_pages = k[PFNW_S_TEARDOWN_PAGES];
+	s->phys_witness = k[PFNW_S_PHYS_WITNESS];
+	s->dmas_checked = k[PFNW_S_DMA_CHECKED];
 	s->lost_records = k[PFNW_S_LOST_RECORDS];
 	s->missed_programs = session_missed(c->session);
 	s->contexts_full = k[PFNW_S_CONTEXTS_FULL];
@@ -427,6 +516,17 @@ void collector_summary(struct collector *c, struct summary *s)
 	doubt(s, k[PFNW_S_PIN_UNV] + c->pin_doubts, "pages pinned for an mdev unverified or raced");
 	doubt(s, k[PFNW_S_SCOPE_FULL], "processes or containers perhaps left out of scope");
 	doubt(s, s->missed_programs, "program runs skipped by the kernel");
+	doubt(s, s->io_unknown, "pages whose IOMMU table cannot be read");
 	doubt(s, c->disagreements, "records the judge could not confirm");
-	s->conclusion = judge_run(p, s->claim_mismatch, s->doubts);
+	if (c->live) {
+		doubt(s, s->live.unread, "containers whose ledger could not be read");
+		doubt(s, s->live.drift_pages, "pages in which ledger and kernel differ");
+		doubt(s, s->live.pending, "changes that could not be looked at");
+		doubt(s, s->live.audit.pages.raced,
+		      "pages that changed too fast to be looked at again");
+	}
+	counted = *p;
+	counted.stale -= s->live.audit.tolerated;
+	counted.match += s->live.audit.tolerated;
+	s->conclusion = judge_run(&counted, s->claim_mismatch + s->breaches, s->doubts);
 }

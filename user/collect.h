@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "judge.h"
+#include "live.h"
 #include "session.h"
 #include "sink.h"
 
@@ -37,11 +38,16 @@ struct collector {
 	uint64_t by_verdict[VERDICTS]; /* pages of diff records, at mappings */
 	uint64_t by_cause[CAUSES];
 	uint64_t claim_verdict[VERDICTS];
-	uint64_t rule[4]; /* broken: pfn, prot, pa-zero, not-reserved */
+	uint64_t rule[PFNW_RULES]; /* broken, pages; by bit of enum pfnw_rule */
+	uint64_t breaches; /* broken outside of a mapping's comparison, pages */
 	uint64_t claim_violations;
 	uint64_t diffs; /* diff records of mappings that arrived */
 	uint64_t claim_diffs;
 	uint64_t pin_doubts; /* of claims that no mapping follows */
+	struct live *live; /* NULL: no ledger is kept */
+	uint64_t overlaps; /* pages mapped where something was mapped */
+	uint64_t stale_counted; /* stale pages that breached */
+	uint64_t lost_changes; /* as of the last look */
 	uint64_t records;
 	uint64_t disagreements; /* programs and judge decode differently */
 	struct open_run open[OPEN_RUNS];
@@ -52,6 +58,10 @@ void collector_init(struct collector *c, struct session *s, const struct collect
 
 /* session_record_fn */
 int collector_record(void *ctx, void *record, size_t bytes);
+
+/* For struct live_ops. */
+void collector_found(void *ctx, const struct audit_finding *f);
+void collector_overlap(void *ctx, const struct pfnw_ev_ledger *e, uint64_t iova, uint64_t pages);
 
 /* Show what has waited long enough; @now_ns CLOCK_MONOTONIC, ~0: everything. */
 void collector_flush(struct collector *c, uint64_t now_ns);

@@ -28,6 +28,12 @@ static const struct hook table[] = {
 	{ "container-attach", "vfio_iommu_type1_attach_group", TYPE1, RUNG_FTRACE, { "attach_group_in", "attach_group_out" }, false,
 	  "mappings replayed into the domain of a second group",
 	  "replayed mappings are counted, but not verified" },
+	{ "container-detach", "vfio_iommu_type1_detach_group", TYPE1, RUNG_FTRACE, { "detach_group_in", "detach_group_out" }, false,
+	  "the unmapping of everything when the last group leaves",
+	  "the ledger is rebuilt when a process with mappings exits" },
+	{ "container-release", "vfio_iommu_type1_release", TYPE1, RUNG_FTRACE, { "container_released", NULL }, false,
+	  "the end of a container",
+	  "a container at the address of an older one may be taken for it" },
 	{ "container-pin", "vfio_iommu_type1_pin_pages", TYPE1, RUNG_FTRACE, { "pin_pages_in", "pin_pages_out" }, false,
 	  "claims for mdev and emulated devices",
 	  "claims for mdev devices are not seen" },
@@ -62,8 +68,17 @@ static const struct hook table[] = {
 	{ "unmap-count", "unmap", NULL, RUNG_TRACEPOINT, { "tp_unmap", NULL }, false,
 	  "iommu:unmap, the second count of unmapped pages",
 	  "unmaps are counted once only" },
+	{ "dma-unmapped", "vfio_unmap_unpin", TYPE1, RUNG_FTRACE, { "dma_unmapped", NULL }, false,
+	  "the IOMMU translates nothing of what was unmapped, and all that lies beside it",
+	  "the rule leak is not checked" },
+	{ "phys", "iommu_iova_to_phys", NULL, RUNG_FTRACE, { "phys_out", NULL }, false,
+	  "the kernel's own reading of the IOMMU's table",
+	  "the rule pa-zero is not checked where VFIO unmaps" },
 	/* page-table changes */
 	{ "zap", "unmap_page_range", NULL, RUNG_FTRACE, { "zap_in", "zap_out" }, false,
+	  "munmap, MADV_DONTNEED, truncation, exit",
+	  "a difference cannot be told from a race: it stays raced" },
+	{ "zap", "__zap_vma_range", NULL, RUNG_FTRACE, { "zap_vma_in", "zap_vma_out" }, false,
 	  "munmap, MADV_DONTNEED, truncation, exit",
 	  "a difference cannot be told from a race: it stays raced" },
 	{ "zap-hugetlb", "__unmap_hugepage_range", NULL, RUNG_FTRACE, { "zap_hugetlb_in", "zap_hugetlb_out" }, false,
@@ -293,6 +308,22 @@ bool hooks_marks_calls(const struct hook *h)
 {
 	return !strncmp(h->slot, "container-", 10) || !strcmp(h->slot, "claim") ||
 	       !strcmp(h->slot, "fork");
+}
+
+bool hooks_marks_busy(const struct hook *h)
+{
+	static const char *const slots[] = { "container-call", "container-attach",
+					     "container-detach", "container-release", NULL };
+
+	for (int i = 0; slots[i]; i++)
+		if (!strcmp(h->slot, slots[i]))
+			return true;
+	return false;
+}
+
+bool hooks_needs_iommu(const struct hook *h)
+{
+	return !strcmp(h->slot, "dma-unmapped") || !strcmp(h->slot, "phys");
 }
 
 bool hooks_watches_changes(const struct hook *h)

@@ -50,6 +50,12 @@ void hooks_free(struct hooks *h);
 /* Would a skipped invocation mean that pages may not have been seen at all? */
 bool hooks_marks_calls(const struct hook *h);
 
+/* Is this one of the hooks that tell when a container maps or unmaps, or goes? */
+bool hooks_marks_busy(const struct hook *h);
+
+/* Is this one of the hooks that only read the IOMMU's tables? */
+bool hooks_needs_iommu(const struct hook *h);
+
 /* Is this one of the hooks that see page-table changes? */
 bool hooks_watches_changes(const struct hook *h);
 

@@ -23,6 +23,8 @@ const char *cause_name(enum cause c)
 		"no-context",
 		"no-dma",
 		"settled",
+		"in-its-file",
+		"busy",
 	};
 
 	return (unsigned int)c < CAUSES ? name[c] : "?";
@@ -72,6 +74,82 @@ struct frame judge_walk(const struct cpu_format *f, const struct pfnw_walk *w)
 __u64 judge_linear_pfn(const struct pfnw_vma *v, __u64 va)
 {
 	return ((va - v->start) >> PFNW_PAGE_SHIFT) + v->pgoff;
+}
+
+void io_formats_init(struct iommu_format f[PFNW_IOMMU_KINDS], __u64 addr_mask)
+{
+	static const struct iommu_format formats[PFNW_IOMMU_KINDS] = {
+		[PFNW_IOMMU_VTD_SS] = IOMMU_FORMAT_VTD_SS,
+		[PFNW_IOMMU_X86] = IOMMU_FORMAT_X86,
+		[PFNW_IOMMU_AMD_V1] = IOMMU_FORMAT_AMD_V1,
+		[PFNW_IOMMU_VIRTIO] = { .kind = PFNW_IOMMU_VIRTIO, .rights = 3 },
+	};
+
+	for (int i = 0; i < PFNW_IOMMU_KINDS; i++) {
+		f[i] = formats[i];
+		f[i].addr_mask &= addr_mask;
+	}
+}
+
+const char *io_kind_name(enum pfnw_iommu_kind k)
+{
+	static const char *const name[] = { "unknown", "vt-d", "x86", "amd-v1", "virtio-iommu" };
+
+	return (unsigned int)k < PFNW_IOMMU_KINDS ? name[k] : "?";
+}
+
+/* An interval instead of a table: first and last IOVA, physical address, flags. */
+static struct io_frame virtio_frame(const struct pfnw_iowalk *w)
+{
+	struct io_frame fr = { 0 };
+
+	if (w->status != PFNW_WALK_LEAF || w->iova < w->entry[0] || w->iova > w->entry[1])
+		return fr;
+	fr.valid = true;
+	fr.pfn = (w->entry[2] + (w->iova - w->entry[0])) >> PFNW_PAGE_SHIFT;
+	fr.rights = w->entry[3] & 3;
+	fr.bytes = w->entry[1] - w->entry[0] + 1;
+	return fr;
+}
+
+struct io_frame judge_iowalk(const struct iommu_format *f, const struct pfnw_iowalk *w)
+{
+	struct io_frame fr = { .rights = 3 }, none = { 0 };
+
+	if (w->kind == PFNW_IOMMU_VIRTIO)
+		return virtio_frame(w);
+	if (w->kind <= PFNW_IOMMU_UNKNOWN || w->kind >= PFNW_IOMMU_KINDS ||
+	    !iommu_in_reach(w->iova, w->top))
+		return none;
+	f += w->kind;
+	for (int level = w->top; level >= 1 && level <= PFNW_IO_LEVELS; level--) {
+		__u64 e = w->entry[level - 1];
+
+		fr.rights &= iommu_rights(f, e);
+		switch (iommu_entry(f, level, e)) {
+		case IOMMU_ENTRY_TABLE:
+			continue;
+		case IOMMU_ENTRY_LEAF:
+			if (level != w->leaf)
+				return none;
+			fr.valid = true;
+			fr.pfn = iommu_leaf_pa(f, level, e, w->iova) >> PFNW_PAGE_SHIFT;
+			fr.rights &= f->rights;
+			fr.bytes = iommu_leaf_mask(f, level, e) + 1;
+			return fr;
+		default:
+			return none;
+		}
+	}
+	return none;
+}
+
+static bool installed_as_asked(const struct iommu_format *f, const struct io_frame *i,
+			       const struct evidence *e)
+{
+	__u32 care = e->io.kind < PFNW_IOMMU_KINDS ? f[e->io.kind].rights : 3;
+
+	return i->valid && i->pfn == e->pfn && !((i->rights ^ e->prot) & care);
 }
 
 static bool names(const struct frame *f, __u64 pfn)
@@ -126,7 +204,8 @@ static struct judgement judge_frame(struct judgement j, const struct evidence *e
 	return say(j, V_RACED, why_raced(e));
 }
 
-struct judgement judge_page(const struct cpu_format *f, const struct evidence *e)
+struct judgement judge_page(const struct cpu_format *f, const struct iommu_format *io,
+			    const struct evidence *e)
 {
 	struct judgement j = { 0 };
 	bool write = e->prot & IOMMU_WRITE;
@@ -142,6 +221,12 @@ struct judgement judge_page(const struct cpu_format *f, const struct evidence *e
 	if ((e->prot & (IOMMU_READ | IOMMU_WRITE)) & ~e->dma_prot)
 		j.rules |= PFNW_RULE_PROT;
 	j.rules |= e->kernel_rules & PFNW_RULE_NOT_RESERVED;
+	if (io && e->io.status != PFNW_WALK_UNREAD) {
+		j.io = judge_iowalk(io, &e->io);
+		/* the container's lock was held: nobody else changes what was installed */
+		if (e->io.status != PFNW_WALK_FAULT && !installed_as_asked(io, &j.io, e))
+			j.rules |= PFNW_RULE_IOMMU;
+	}
 
 	named = names(&j.snap, e->pfn) || names(&j.walk, e->pfn);
 	if (!named) {
@@ -157,6 +242,8 @@ struct judgement judge_page(const struct cpu_format *f, const struct evidence *e
 		   (names(&j.walk, e->pfn) && j.walk.writable);
 	if (j.rules)
 		return say(j, V_MISMATCH, CAUSE_NONE);
+	if (e->io.status == PFNW_WALK_FAULT)
+		return say(j, V_UNVERIFIED, CAUSE_FAULT);
 	if (write && !writable) {
 		/* Rights may have been taken away since: only a still table accuses. */
 		if (e->moved != PFNW_STOOD && !(e->exact && names(&j.snap, e->pfn)))

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "cpu_walk.h"
+#include "iommu_walk.h"
 
 enum verdict { V_MATCH, V_MISMATCH, V_STALE, V_RACED, V_UNVERIFIED };
 #define VERDICTS 5
@@ -24,6 +25,8 @@ enum cause {
 	CAUSE_CONTEXT, /* no free task context */
 	CAUSE_DMA, /* no vfio_dma for the IOVA */
 	CAUSE_SETTLED, /* match, found by walking again */
+	CAUSE_FILE, /* match: not mapped just now, but the file still has the frame there */
+	CAUSE_BUSY, /* mapped and unmapped all the time: could not be looked at in peace */
 	CAUSES,
 };
 
@@ -37,6 +40,21 @@ struct frame {
 	__u64 pfn;
 };
 
+/* What the IOMMU translates an IOVA to; valid false: to nothing. */
+struct io_frame {
+	bool valid;
+	__u32 rights; /* IOMMU_READ 1, IOMMU_WRITE 2; those the format can withhold */
+	__u64 pfn;
+	__u64 bytes; /* that the leaf translates */
+};
+
+/* The formats by enum pfnw_iommu_kind, for a kernel whose address mask is @addr_mask. */
+void io_formats_init(struct iommu_format f[PFNW_IOMMU_KINDS], __u64 addr_mask);
+const char *io_kind_name(enum pfnw_iommu_kind k);
+
+/* Decode the raw entries of @w from the top; a chain that does not hold is no frame. */
+struct io_frame judge_iowalk(const struct iommu_format *f, const struct pfnw_iowalk *w);
+
 /* Everything there is to know of one page whose witnesses were found different. */
 struct evidence {
 	__u64 va; /* bytes */
@@ -48,6 +66,7 @@ struct evidence {
 	bool exact; /* snapshot read under the lock that forbids any change */
 	struct pfnw_leaf snap;
 	struct pfnw_walk walk;
+	struct pfnw_iowalk io; /* the IOMMU's table; .status UNREAD: not asked */
 	bool walked_again; /* second walk, later */
 	struct pfnw_walk again;
 	bool asked_pagemap;
@@ -59,13 +78,15 @@ struct judgement {
 	enum cause cause;
 	__u32 rules; /* enum pfnw_rule bits that are broken */
 	struct frame snap, walk, again;
+	struct io_frame io;
 };
 
 /* The frame that a leaf or a walk gives @va; rejects what is not a present leaf. */
 struct frame judge_leaf(const struct cpu_format *f, const struct pfnw_leaf *l, __u64 va);
 struct frame judge_walk(const struct cpu_format *f, const struct pfnw_walk *w);
 
-struct judgement judge_page(const struct cpu_format *f, const struct evidence *e);
+struct judgement judge_page(const struct cpu_format *f, const struct iommu_format *io,
+			    const struct evidence *e);
 
 /* What kernels before 5.7 computed for a VM_PFNMAP VMA (fixed by 5cbf3264bc71). */
 __u64 judge_linear_pfn(const struct pfnw_vma *v, __u64 va);

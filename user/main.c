@@ -11,6 +11,8 @@ static const struct verb {
 	{ "probe", cmd_probe, "what this kernel lets us see, hook by hook" },
 	{ "trace", cmd_trace, "watch VFIO mappings live, one line per verdict run" },
 	{ "check", cmd_check, "run a command; prove everything that it maps" },
+	{ "audit", cmd_audit, "prove what is mapped already, on both sides of the IOMMU" },
+	{ "ls", cmd_ls, "what is mapped: containers, domains, devices, ranges" },
 };
 
 static void usage(FILE *f)
@@ -23,7 +25,8 @@ static void usage(FILE *f)
 	fprintf(f, "\nExamples:\n"
 		   "  pfnwatch probe\n"
 		   "  pfnwatch trace --maps\n"
-		   "  pfnwatch check -- qemu-system-x86_64 -device vfio-pci,host=00:04.0 ...\n\n"
+		   "  pfnwatch check -- qemu-system-x86_64 -device vfio-pci,host=00:04.0 ...\n"
+		   "  pfnwatch audit --pid 4711\n\n"
 		   "pfnwatch VERB --help says more. Exit codes: 0 proven, 1 broken, 2 usage,\n"
 		   "3 incomplete, 4 this kernel cannot, 5 the command under check failed.\n");
 }

@@ -4,6 +4,7 @@
 #include "pfnwatch.h"
 #include "session.h"
 #include "sink.h"
+#include "stale.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -26,6 +27,9 @@ enum {
 	OPT_READY,
 	OPT_RING,
 	OPT_CONTEXTS,
+	OPT_NO_IOMMU,
+	OPT_NO_LEDGER,
+	OPT_BREAK,
 	OPT_LIE,
 };
 
@@ -48,6 +52,12 @@ static const struct argp_option watch_options[] = {
 	  3 },
 	{ "contexts", OPT_CONTEXTS, "N", 0,
 	  "threads that can be inside container calls (default 256)", 3 },
+	{ "no-iommu-walk", OPT_NO_IOMMU, NULL, 0,
+	  "do not read the IOMMU's own tables: proven is then only what was asked", 3 },
+	{ "no-ledger", OPT_NO_LEDGER, NULL, 0,
+	  "do not keep what is mapped: proven is then only the moment of mapping", 3 },
+	{ "break-on", OPT_BREAK, "LIST", 0,
+	  "which stale pages make it broken: bug,error,known, or none (default: all)", 3 },
 	/* a verifier is tested by lies: miss every seventh page's iommu_map() on purpose */
 	{ "lie", OPT_LIE, "WHAT", OPTION_HIDDEN, "miss-map or miss-count", 3 },
 	{ 0 },
@@ -80,7 +90,7 @@ uint64_t parse_bytes(const char *s)
 	return *end || v > UINT64_MAX >> shift ? 0 : v << shift;
 }
 
-static long whole(const char *s, long min, long max)
+long parse_whole(const char *s, long min, long max)
 {
 	char *end;
 	long v;
@@ -88,6 +98,30 @@ static long whole(const char *s, long min, long max)
 	errno = 0;
 	v = strtol(s, &end, 10);
 	return errno || end == s || *end || v < min || v > max ? -1 : v;
+}
+
+int parse_severities(const char *list, uint32_t *bits)
+{
+	char copy[128], *save, *w;
+	int v;
+
+	*bits = 0;
+	snprintf(copy, sizeof(copy), "%s", list);
+	if (!strcmp(copy, "none"))
+		return EXIT_PROVEN;
+	for (w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+		for (v = 0; v < SEVERITIES && strcmp(w, severity_name(v)); v++)
+			;
+		if (v == SEVERITIES)
+			return fail(EXIT_USAGE,
+				    "--break-on %s: no such severity; they are bug, error, known, "
+				    "or none",
+				    w);
+		*bits |= 1u << v;
+	}
+	if (!*bits)
+		return fail(EXIT_USAGE, "--break-on: bug, error, known, or none are wanted");
+	return EXIT_PROVEN;
 }
 
 static int parse_only(struct options *o, const char *list)
@@ -146,7 +180,7 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case OPT_PID:
-		v = whole(arg, 1, 4194304);
+		v = parse_whole(arg, 1, 4194304);
 		if (v < 0)
 			o->error = fail(EXIT_USAGE, "--pid %s: a process id is wanted", arg);
 		else if (o->n_pids == MAX_PIDS)
@@ -161,7 +195,7 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 		o->comm = arg;
 		break;
 	case OPT_GROUP:
-		o->group = whole(arg, 0, 1 << 24);
+		o->group = parse_whole(arg, 0, 1 << 24);
 		if (o->group < 0)
 			o->error = fail(EXIT_USAGE,
 					"--group %s: a group number is wanted, see "
@@ -201,6 +235,15 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 					arg);
 		o->ring_bytes = bytes;
 		break;
+	case OPT_NO_LEDGER:
+		o->no_ledger = true;
+		break;
+	case OPT_BREAK:
+		o->error = parse_severities(arg, &o->break_on);
+		break;
+	case OPT_NO_IOMMU:
+		o->no_iommu = true;
+		break;
 	case OPT_LIE:
 		if (!strcmp(arg, "miss-map"))
 			o->lie_miss_map = true;
@@ -210,7 +253,7 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 			o->error = fail(EXIT_USAGE, "--lie %s: miss-map or miss-count", arg);
 		break;
 	case OPT_CONTEXTS:
-		v = whole(arg, 1, 65536);
+		v = parse_whole(arg, 1, 65536);
 		if (v < 0)
 			o->error = fail(EXIT_USAGE, "--contexts %s: 1 to 65536", arg);
 		o->contexts = v;
@@ -227,34 +270,47 @@ void options_init(struct options *o)
 {
 	memset(o, 0, sizeof(*o));
 	o->group = PFNW_NO_GROUP;
+	o->break_on = (1u << SEVERITIES) - 1;
 	o->ring_bytes = RING_BYTES_DEFAULT;
 	o->contexts = CONTEXTS_DEFAULT;
 }
 
-int options_check(struct options *o)
+int check_pid(pid_t pid)
+{
+	if (pid && kill(pid, 0) && errno == ESRCH)
+		return fail(EXIT_USAGE, "--pid %d: no such process", pid);
+	return EXIT_PROVEN;
+}
+
+int check_group(int *group, const char *device)
 {
 	char path[64];
 	int g;
 
-	for (size_t i = 0; i < o->n_pids; i++)
-		if (kill(o->pid[i], 0) && errno == ESRCH)
-			return fail(EXIT_USAGE, "--pid %d: no such process", o->pid[i]);
-	if (o->device) {
-		g = device_group(o->device);
+	if (device) {
+		g = device_group(device);
 		if (g < 0)
 			return fail(EXIT_USAGE,
 				    "--device %s: no such PCI device in an IOMMU group; "
 				    "lspci -D lists them",
-				    o->device);
-		if (o->group != PFNW_NO_GROUP && o->group != g)
-			return fail(EXIT_USAGE, "--device %s is in group %d, not %d", o->device, g,
-				    o->group);
-		o->group = g;
+				    device);
+		if (*group != PFNW_NO_GROUP && *group != g)
+			return fail(EXIT_USAGE, "--device %s is in group %d, not %d", device, g,
+				    *group);
+		*group = g;
 	}
-	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d", o->group);
-	if (o->group != PFNW_NO_GROUP && access(path, F_OK))
+	snprintf(path, sizeof(path), "/sys/kernel/iommu_groups/%d", *group);
+	if (*group != PFNW_NO_GROUP && access(path, F_OK))
 		return fail(EXIT_USAGE,
-			    "--group %d: no such IOMMU group in /sys/kernel/iommu_groups",
-			    o->group);
+			    "--group %d: no such IOMMU group in /sys/kernel/iommu_groups", *group);
 	return EXIT_PROVEN;
+}
+
+int options_check(struct options *o)
+{
+	int ret = EXIT_PROVEN;
+
+	for (size_t i = 0; i < o->n_pids && !ret; i++)
+		ret = check_pid(o->pid[i]);
+	return ret ? ret : check_group(&o->group, o->device);
 }

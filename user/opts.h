@@ -24,6 +24,9 @@ struct options {
 	const char *ready_file;
 	uint32_t ring_bytes, contexts;
 	bool allow_empty;
+	bool no_ledger; /* keep no ledger: nothing is found stale */
+	uint32_t break_on; /* bit per enum severity */
+	bool no_iommu; /* leave the IOMMU's own tables alone */
 	bool lie_miss_map, lie_miss_count;
 	int error; /* an exit code, after its error line was printed */
 };
@@ -44,6 +47,16 @@ void options_init(struct options *o);
 
 /* After parsing: does what was named exist? EXIT_PROVEN, or after an error line. */
 int options_check(struct options *o);
+
+/* The same of one process (0: none) and one group; a device names its group. */
+int check_pid(pid_t pid);
+int check_group(int *group, const char *device);
+
+/* A whole number from @min to @max; -1 when it is none. */
+long parse_whole(const char *s, long min, long max);
+
+/* "bug,error" to bits per enum severity; EXIT_PROVEN, or after an error line. */
+int parse_severities(const char *list, uint32_t *bits);
 
 /* "4096", "64K", "4M" in bytes; 0 when it is no such thing. */
 uint64_t parse_bytes(const char *s);

@@ -6,6 +6,7 @@
  */
 #include "pfnwatch.h"
 #include "sink.h"
+#include "watch.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -110,6 +111,44 @@ static struct json_object *walk_json(const struct pfnw_walk *w, const struct fra
 	return o;
 }
 
+static struct json_object *iowalk_json(const struct pfnw_iowalk *w, const struct io_frame *f)
+{
+	static const char *const status[] = { "none", "leaf", "not-present", "unreadable" };
+	struct json_object *o, *entries;
+
+	if (w->status == PFNW_WALK_UNREAD)
+		return NULL;
+	o = json_object_new_object();
+	str(o, "format", io_kind_name(w->kind));
+	str(o, "status", status[w->status & 3]);
+	if (w->kind == PFNW_IOMMU_VIRTIO && w->status == PFNW_WALK_LEAF) {
+		hex(o, "first_iova", w->entry[0]);
+		hex(o, "last_iova", w->entry[1]);
+		hex(o, "pa", w->entry[2]);
+		hex(o, "flags", w->entry[3]);
+	} else if (w->kind != PFNW_IOMMU_VIRTIO) {
+		num(o, "levels", w->top);
+		num(o, "leaf_level", w->leaf);
+		entries = json_object_new_array();
+		for (int l = w->top; l >= 1 && l >= w->leaf; l--) {
+			struct json_object *e = json_object_new_object();
+
+			num(e, "level", l);
+			hex(e, "entry", w->entry[l - 1]);
+			json_object_array_add(entries, e);
+		}
+		sub(o, "entries", entries);
+	}
+	if (f->valid) {
+		hex(o, "pfn", f->pfn);
+		str(o, "rights", prot_text(f->rights));
+		num(o, "leaf_bytes", f->bytes);
+	} else {
+		sub(o, "pfn", NULL);
+	}
+	return o;
+}
+
 static struct json_object *leaf_json(const struct pfnw_leaf *l, const struct frame *f)
 {
 	struct json_object *o;
@@ -146,7 +185,7 @@ static struct json_object *rules_json(uint32_t rules)
 	struct json_object *a = json_object_new_array();
 	char buf[32];
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < PFNW_RULES; i++)
 		if (rules & 1u << i)
 			json_object_array_add(
 				a, json_object_new_string(rules_text(1u << i, buf, sizeof(buf))));
@@ -175,10 +214,29 @@ static void json_run(struct sink *s, const struct show_run *r)
 	emit(s, o);
 }
 
+static struct json_object *causes_json(const uint64_t *by);
+
+static struct json_object *stack_json(struct sink *s, const __u64 *stack, uint32_t n)
+{
+	struct json_object *a = json_object_new_array();
+
+	for (uint32_t i = 0; i < n && i < PFNW_STACK; i++) {
+		uint64_t off = 0;
+		const char *name = stack_symbol(s, stack[i], &off);
+		char buf[160];
+
+		if (!name)
+			continue;
+		snprintf(buf, sizeof(buf), "%.120s+0x%" PRIx64, name, off);
+		json_object_array_add(a, json_object_new_string(buf));
+	}
+	return a;
+}
+
 static void put_evidence(struct sink *s, struct json_object *o, const struct show_diff *x)
 {
 	const struct pfnw_ev_diff *d = &x->d;
-	struct json_object *claim = json_object_new_object(), *stack = json_object_new_array();
+	struct json_object *claim = json_object_new_object();
 
 	hex(claim, "va", d->claim_va);
 	hex(claim, "pfn", d->claim_pfn);
@@ -186,6 +244,8 @@ static void put_evidence(struct sink *s, struct json_object *o, const struct sho
 	sub(o, "claim", claim);
 	sub(o, "cpu_walk", walk_json(&d->walk, &x->j.walk));
 	sub(o, "at_claim", leaf_json(&d->snap, &x->j.snap));
+	if (d->at == PFNW_AT_MAP)
+		sub(o, "iommu_walk", iowalk_json(&d->io, &x->j.io));
 	sub(o, "walked_again", x->e.walked_again ? walk_json(&x->e.again, &x->j.again) : NULL);
 	put_pagemap(o, x->e.asked_pagemap, x->e.pagemap_pfn);
 	sub(o, "vma", vma_json(&d->vma));
@@ -205,17 +265,7 @@ static void put_evidence(struct sink *s, struct json_object *o, const struct sho
 		str(dma, "prot", prot_text(d->dma_prot));
 		sub(o, "dma", dma);
 	}
-	for (uint32_t i = 0; i < d->n_stack && i < PFNW_STACK; i++) {
-		uint64_t off = 0;
-		const char *name = stack_symbol(s, d->stack[i], &off);
-		char buf[160];
-
-		if (!name)
-			continue;
-		snprintf(buf, sizeof(buf), "%.120s+0x%" PRIx64, name, off);
-		json_object_array_add(stack, json_object_new_string(buf));
-	}
-	sub(o, "stack", stack);
+	sub(o, "stack", stack_json(s, d->stack, d->n_stack));
 }
 
 static void json_diff(struct sink *s, const struct show_diff *x)
@@ -314,6 +364,153 @@ static void json_unmap(struct sink *s, const struct pfnw_ev_unmap *u)
 	emit(s, o);
 }
 
+static void json_breach(struct sink *s, const struct show_breach *x)
+{
+	const struct pfnw_ev_breach *b = x->b;
+	struct json_object *o = record("breach");
+	char buf[32];
+
+	put_hdr(o, &b->h);
+	str(o, "rule", rules_text(b->rule, buf, sizeof(buf)));
+	hex(o, "iova", b->iova);
+	num(o, "pages", b->pages);
+	num(o, "bytes", b->bytes);
+	if (b->rule == PFNW_RULE_SHORT_UNMAP)
+		num(o, "unmapped_bytes", b->done);
+	else if (b->rule != PFNW_RULE_LEAK)
+		hex(o, "iova_to_phys", b->done);
+	sub(o, "iommu_walk", iowalk_json(&b->io, &x->io));
+	if (b->dma_bytes) {
+		struct json_object *dma = json_object_new_object();
+
+		hex(dma, "iova", b->dma_iova);
+		hex(dma, "va", b->dma_va);
+		num(dma, "bytes", b->dma_bytes);
+		sub(o, "dma", dma);
+	}
+	sub(o, "stack", stack_json(s, b->stack, b->n_stack));
+	emit(s, o);
+}
+
+static void json_finding(struct sink *s, const struct audit_finding *f)
+{
+	const struct pfnw_dma *d = f->dma;
+	uint64_t off = f->odd.off_pages * 4096;
+	bool narrowed = f->j.verdict == V_MATCH;
+	struct pfnw_hdr h = { .tgid = d->tgid, .tid = d->tgid, .group = f->domain->group };
+	struct json_object *o = record(narrowed ? "narrowed" : verdict_name(f->j.verdict)), *q;
+
+	h.domain = f->domain->domain;
+	h.ts_ns = now_ns();
+	memcpy(h.comm, d->comm, sizeof(h.comm));
+	put_hdr(o, &h);
+	str(o, "at", "audit");
+	hex(o, "container", f->container->container);
+	hex(o, "iova", d->iova + off);
+	hex(o, "va", d->va + off);
+	num(o, "pages", f->odd.n_pages);
+	if (f->j.how) {
+		str(o, "case", stale_name(f->j.how));
+		str(o, "severity", severity_name(stale_severity(f->j.how)));
+	}
+	sub(o, "rules", rules_json(f->j.rules));
+	if (f->j.cause)
+		str(o, "cause", cause_name(f->j.cause));
+	q = json_object_new_object();
+	str(q, "format", io_kind_name(f->domain->kind));
+	num(q, "level", f->odd.io_level);
+	hex(q, "entry", f->odd.io_entry);
+	if (f->odd.differs & (PFNW_D_IO_NONE | PFNW_D_IO_FAULT)) {
+		sub(q, "pfn", NULL);
+	} else {
+		hex(q, "pfn", f->odd.io_pa >> PFNW_PAGE_SHIFT);
+		str(q, "rights", prot_text(f->odd.io_rights));
+	}
+	sub(o, "iommu", q);
+	q = json_object_new_object();
+	num(q, "level", f->odd.cpu_level);
+	hex(q, "entry", f->odd.cpu_entry);
+	if (f->odd.differs & (PFNW_D_CPU_NONE | PFNW_D_CPU_AWAY | PFNW_D_CPU_FAULT))
+		sub(q, "pfn", NULL);
+	else
+		hex(q, "pfn",
+		    cpu_leaf_pfn(s->fmt, f->odd.cpu_level, f->odd.cpu_entry, d->va + off));
+	sub(o, "cpu", q);
+	sub(o, "vma", f->e.vma_asked ? vma_json(&f->e.vma.vma) : NULL);
+	q = json_object_new_object();
+	hex(q, "iova", d->iova);
+	hex(q, "va", d->va);
+	num(q, "bytes", d->bytes);
+	str(q, "prot", prot_text(d->prot));
+	sub(o, "dma", q);
+	if (f->n_stack)
+		sub(o, "stack", stack_json(s, f->stack, f->n_stack));
+	emit(s, o);
+}
+
+static struct json_object *pages_json(const struct pages *x)
+{
+	struct json_object *p = json_object_new_object();
+
+	num(p, "seen", x->seen);
+	num(p, "match", x->match);
+	num(p, "mismatch", x->mismatch);
+	num(p, "stale", x->stale);
+	num(p, "raced", x->raced);
+	num(p, "unverified", x->unverified);
+	num(p, "lost", x->lost);
+	return p;
+}
+
+static struct json_object *rule_counts_json(const uint64_t *rule)
+{
+	struct json_object *q = json_object_new_object();
+	char name[32];
+
+	for (int i = 0; i < PFNW_RULES; i++)
+		num(q, rules_text(1u << i, name, sizeof(name)), rule[i]);
+	return q;
+}
+
+static struct json_object *stale_json(const struct audit_counts *c)
+{
+	struct json_object *q = json_object_new_object();
+
+	for (int i = 1; i < STALE_CASES; i++)
+		if (c->stale_by[i])
+			num(q, stale_name(i), c->stale_by[i]);
+	return q;
+}
+
+static void json_audited(struct sink *s, const struct audit_summary *a)
+{
+	const struct audit_counts *c = &a->count;
+	struct json_object *o = record("audit"), *q = json_object_new_object();
+
+	num(o, "round", a->round);
+	str(o, "conclusion", conclusion_name(a->conclusion));
+	sub(o, "pages", pages_json(&c->pages));
+	sub(o, "raced_by", causes_json(c->raced_by));
+	sub(o, "unverified_by", causes_json(c->unverified_by));
+	sub(o, "stale_by", stale_json(c));
+	for (int i = 0; i < SEVERITIES; i++)
+		num(q, severity_name(i), c->severity[i]);
+	sub(o, "severity", q);
+	num(o, "tolerated", c->tolerated);
+	sub(o, "rules", rule_counts_json(c->rule));
+	num(o, "in_file", c->in_file);
+	num(o, "containers", c->containers);
+	num(o, "containers_gone", c->gone);
+	num(o, "domains", c->domains);
+	num(o, "dmas", c->dmas);
+	num(o, "dmas_changed", c->dmas_changed);
+	num(o, "emulated_pages", c->emulated_pages);
+	flag(o, "interrupted", a->interrupted);
+	num(o, "duration_ns", a->duration_ns);
+	num(o, "exit_code", a->exit_code);
+	emit(s, o);
+}
+
 static void json_error(struct sink *s, const char *message, int exit_code)
 {
 	struct json_object *o = record("error");
@@ -360,25 +557,13 @@ static struct json_object *hooks_json(const struct hooks *h)
 
 static void json_conclusion(struct sink *s, const struct summary *x)
 {
-	struct json_object *o = record("conclusion"), *p = json_object_new_object(), *q;
+	struct json_object *o = record("conclusion"), *q;
 
 	str(o, "conclusion", conclusion_name(x->conclusion));
-	num(p, "seen", x->pages.seen);
-	num(p, "match", x->pages.match);
-	num(p, "mismatch", x->pages.mismatch);
-	num(p, "stale", x->pages.stale);
-	num(p, "raced", x->pages.raced);
-	num(p, "unverified", x->pages.unverified);
-	num(p, "lost", x->pages.lost);
-	sub(o, "pages", p);
+	sub(o, "pages", pages_json(&x->pages));
 	sub(o, "raced_by", causes_json(x->raced_by));
 	sub(o, "unverified_by", causes_json(x->unverified_by));
-	q = json_object_new_object();
-	num(q, "pfn", x->rule[0]);
-	num(q, "prot", x->rule[1]);
-	num(q, "pa-zero", x->rule[2]);
-	num(q, "not-reserved", x->rule[3]);
-	sub(o, "rules", q);
+	sub(o, "rules", rule_counts_json(x->rule));
 	q = json_object_new_object();
 	num(q, "calls", x->claims);
 	num(q, "failed", x->claims_failed);
@@ -409,6 +594,30 @@ static void json_conclusion(struct sink *s, const struct summary *x)
 	num(q, "second_count_pages", x->tp_unmap_pages);
 	sub(o, "unmaps", q);
 	q = json_object_new_object();
+	num(q, "pages_installed", x->installed);
+	num(q, "pages_unreadable", x->io_unknown);
+	num(q, "dmas_looked_for", x->dmas_checked);
+	num(q, "iova_to_phys_compared", x->phys_witness);
+	num(q, "teardown_pages", x->teardown_pages);
+	num(q, "breaches", x->breaches);
+	sub(o, "iommu", q);
+	q = json_object_new_object();
+	if (x->has_live) {
+		num(q, "runs", x->live.runs);
+		num(q, "pages", x->live.pages);
+		num(q, "dmas", x->live.dmas);
+		num(q, "bytes", x->live.bytes);
+		num(q, "compared_pages", x->live.compared_pages);
+		num(q, "differ_pages", x->live.drift_pages);
+		num(q, "losses", x->live.losses);
+		num(q, "read_anew", x->live.rebuilds);
+		num(q, "changes", x->live.changes);
+		num(q, "looks", x->live.looks);
+		sub(o, "ledger", q);
+		sub(o, "stale_by", stale_json(&x->live.audit));
+		num(o, "tolerated", x->live.audit.tolerated);
+		q = json_object_new_object();
+	}
 	num(q, "records", x->lost_records);
 	num(q, "programs_skipped", x->missed_programs);
 	num(q, "contexts_full", x->contexts_full);
@@ -431,6 +640,9 @@ const struct sink_ops json_ops = {
 	.map = json_map,
 	.claim = json_claim,
 	.unmap = json_unmap,
+	.breach = json_breach,
+	.finding = json_finding,
+	.audited = json_audited,
 	.error = json_error,
 	.conclusion = json_conclusion,
 };

@@ -102,11 +102,78 @@ static void frame(struct sink *s, const char *what, const struct frame *f)
 		put(s, " %s none", what);
 }
 
+static void text_iowalk(struct sink *s, const struct pfnw_iowalk *w, const struct io_frame *f)
+{
+	if (w->status == PFNW_WALK_UNREAD)
+		return;
+	put(s, "    %-11s %s", "iommu walk", io_kind_name(w->kind));
+	for (int l = w->top; l >= 1 && l >= w->leaf && w->kind != PFNW_IOMMU_VIRTIO; l--)
+		put(s, " L%d 0x%016" PRIx64, l, (uint64_t)w->entry[l - 1]);
+	if (f->valid)
+		put(s, ": pfn 0x%" PRIx64 " %s, leaf of %" PRIu64 " KiB\n", (uint64_t)f->pfn,
+		    prot_text(f->rights), (uint64_t)f->bytes / 1024);
+	else
+		put(s, "%s\n",
+		    w->status == PFNW_WALK_FAULT ? " (unreadable)" : " (translates nothing)");
+}
+
+static void text_stack(struct sink *s, const __u64 *stack, uint32_t n)
+{
+	if (n)
+		put(s, "    %-11s", "stack");
+	for (uint32_t i = 0; i < n && i < PFNW_STACK; i++) {
+		uint64_t off;
+		const char *name = stack_symbol(s, stack[i], &off);
+
+		if (name)
+			put(s, " %s", name);
+	}
+	if (n)
+		put(s, "\n");
+}
+
+static void text_breach(struct sink *s, const struct show_breach *x)
+{
+	const struct pfnw_ev_breach *b = x->b;
+	char rules[64];
+
+	if (s->quiet)
+		return;
+	stamp(s, &b->h);
+	put(s, "%s%-10s%s iova 0x%" PRIx64 " %" PRIu64 " page%s", paint(s, RED),
+	    rules_text(b->rule, rules, sizeof(rules)), paint(s, OFF), (uint64_t)b->iova,
+	    (uint64_t)b->pages, b->pages == 1 ? "" : "s");
+	switch (b->rule) {
+	case PFNW_RULE_SHORT_UNMAP:
+		put(s, ": %" PRIu64 " KiB asked, %" PRIu64 " KiB unmapped",
+		    (uint64_t)b->bytes / 1024, (uint64_t)b->done / 1024);
+		break;
+	case PFNW_RULE_LEAK:
+		put(s, ": unmapped, and the IOMMU still translates");
+		break;
+	case PFNW_RULE_PA_ZERO:
+		put(s, ": iommu_iova_to_phys() says 0x%" PRIx64 ", the table translates",
+		    (uint64_t)b->done);
+		break;
+	case PFNW_RULE_IOMMU:
+		put(s,
+		    x->io.valid ? ": iommu_iova_to_phys() says 0x%" PRIx64 :
+				  ": VFIO has it mapped, the IOMMU does not",
+		    (uint64_t)b->done);
+		break;
+	}
+	who(s, &b->h);
+	put(s, "\n");
+	text_iowalk(s, &b->io, &x->io);
+	text_stack(s, b->stack, b->n_stack);
+	done(s);
+}
+
 static void text_diff(struct sink *s, const struct show_diff *x)
 {
 	const struct pfnw_ev_diff *d = &x->d;
 	const struct judgement *j = &x->j;
-	char rules[64];
+	char rules[128];
 
 	if (s->quiet)
 		return;
@@ -146,17 +213,8 @@ static void text_diff(struct sink *s, const struct show_diff *x)
 		    "; before 5.7: pfn 0x%" PRIx64 "\n",
 		    "vma", (uint64_t)d->vma.start, (uint64_t)d->vma.end, (uint64_t)d->vma.flags,
 		    (uint64_t)d->vma.pgoff, (uint64_t)judge_linear_pfn(&d->vma, d->va));
-	if (d->n_stack)
-		put(s, "    %-11s", "stack");
-	for (uint32_t i = 0; i < d->n_stack && i < PFNW_STACK; i++) {
-		uint64_t off;
-		const char *name = stack_symbol(s, d->stack[i], &off);
-
-		if (name)
-			put(s, " %s", name);
-	}
-	if (d->n_stack)
-		put(s, "\n");
+	text_iowalk(s, &d->io, &x->j.io);
+	text_stack(s, d->stack, d->n_stack);
 	done(s);
 }
 
@@ -236,6 +294,121 @@ static void text_unmap(struct sink *s, const struct pfnw_ev_unmap *u)
 	done(s);
 }
 
+static void causes(struct sink *s, const uint64_t *by);
+static void rules(struct sink *s, const uint64_t *rule);
+
+static void text_finding(struct sink *s, const struct audit_finding *f)
+{
+	const struct pfnw_dma *d = f->dma;
+	uint64_t off = f->odd.off_pages * 4096, n = f->odd.n_pages;
+	struct pfnw_hdr h = { .tgid = d->tgid, .group = f->domain->group };
+	char name[128];
+
+	if (s->quiet)
+		return;
+	memcpy(h.comm, d->comm, sizeof(h.comm));
+	put(s, "%s%-10s%s iova 0x%" PRIx64 " va 0x%" PRIx64 " %" PRIu64 " page%s",
+	    paint(s, f->j.how == STALE_NARROWED ? YELLOW : verdict_color(f->j.verdict)),
+	    f->j.how == STALE_NARROWED ? "narrowed" : verdict_name(f->j.verdict), paint(s, OFF),
+	    (uint64_t)d->iova + off, (uint64_t)d->va + off, n, n == 1 ? "" : "s");
+	if (f->j.how)
+		put(s, ", %s (%s)", stale_name(f->j.how), severity_name(stale_severity(f->j.how)));
+	if (f->j.rules)
+		put(s, " [%s]", rules_text(f->j.rules, name, sizeof(name)));
+	if (f->j.cause)
+		put(s, " (%s)", cause_name(f->j.cause));
+	if (f->odd.differs & PFNW_D_IO_NONE)
+		put(s, ": the iommu translates nothing");
+	else
+		put(s, ": iommu pfn 0x%" PRIx64 " %s", (uint64_t)f->odd.io_pa >> PFNW_PAGE_SHIFT,
+		    prot_text(f->odd.io_rights));
+	if (f->odd.differs & (PFNW_D_CPU_NONE | PFNW_D_CPU_AWAY))
+		put(s, ", va names nothing");
+	else if (f->odd.differs & PFNW_D_FRAME)
+		put(s, ", va pfn 0x%" PRIx64,
+		    (uint64_t)cpu_leaf_pfn(s->fmt, f->odd.cpu_level, f->odd.cpu_entry,
+					   d->va + off));
+	who(s, &h);
+	put(s, "\n");
+	put(s, "    entries     cpu L%d 0x%016" PRIx64 ", iommu %s L%d 0x%016" PRIx64 "\n",
+	    f->odd.cpu_level, (uint64_t)f->odd.cpu_entry, io_kind_name(f->domain->kind),
+	    f->odd.io_level, (uint64_t)f->odd.io_entry);
+	if (f->e.vma_asked && f->e.vma.vma.valid)
+		put(s,
+		    "    vma         0x%" PRIx64 "-0x%" PRIx64 " flags 0x%" PRIx64
+		    " pgoff 0x%" PRIx64 "\n",
+		    (uint64_t)f->e.vma.vma.start, (uint64_t)f->e.vma.vma.end,
+		    (uint64_t)f->e.vma.vma.flags, (uint64_t)f->e.vma.vma.pgoff);
+	else if (f->e.vma_asked)
+		put(s, "    vma         none\n");
+	text_stack(s, f->stack, f->n_stack);
+	done(s);
+}
+
+static void cases(struct sink *s, const struct audit_counts *c)
+{
+	const char *sep = "  stale    ";
+
+	for (int i = 1; i < STALE_CASES; i++) {
+		if (!c->stale_by[i])
+			continue;
+		put(s, "%s%s %" PRIu64 " (%s)", sep, stale_name(i), c->stale_by[i],
+		    severity_name(stale_severity(i)));
+		sep = ", ";
+	}
+	if (sep[0] == ',' && c->tolerated)
+		put(s, "; %" PRIu64 " tolerated", c->tolerated);
+	if (sep[0] == ',')
+		put(s, "\n");
+}
+
+static void text_audited(struct sink *s, const struct audit_summary *a)
+{
+	static const char *const color[] = { GREEN, RED, YELLOW };
+	const struct audit_counts *c = &a->count;
+	const struct pages *p = &c->pages;
+
+	put(s,
+	    "%s%s%s: %" PRIu64 " mismatches, %" PRIu64 " stale of %" PRIu64 " pages, %" PRIu64
+	    " unverified, %" PRIu64 " lost\n",
+	    paint(s, color[a->conclusion]), conclusion_name(a->conclusion), paint(s, OFF),
+	    (uint64_t)p->mismatch, (uint64_t)p->stale, (uint64_t)p->seen, (uint64_t)p->unverified,
+	    (uint64_t)p->lost);
+	put(s,
+	    "  pages    seen %" PRIu64 ": match %" PRIu64 ", mismatch %" PRIu64 ", stale %" PRIu64
+	    ", raced %" PRIu64,
+	    (uint64_t)p->seen, (uint64_t)p->match, (uint64_t)p->mismatch, (uint64_t)p->stale,
+	    (uint64_t)p->raced);
+	causes(s, c->raced_by);
+	put(s, ", unverified %" PRIu64, (uint64_t)p->unverified);
+	causes(s, c->unverified_by);
+	put(s, "\n");
+	cases(s, c);
+	rules(s, c->rule);
+	put(s,
+	    "  audited  %" PRIu64 " containers, %" PRIu64 " domains, %" PRIu64
+	    " vfio_dmas, in %" PRIu64 ".%03" PRIu64 " s\n",
+	    c->containers, c->domains, c->dmas, a->duration_ns / 1000000000,
+	    a->duration_ns / 1000000 % 1000);
+	if (c->in_file)
+		put(s,
+		    "  note     %" PRIu64 " pages are not mapped just now, their file has them\n",
+		    c->in_file);
+	if (c->gone || c->dmas_changed)
+		put(s,
+		    "  note     %" PRIu64 " containers and %" PRIu64
+		    " vfio_dmas went while they were looked at\n",
+		    c->gone, c->dmas_changed);
+	if (c->emulated_pages)
+		put(s, "  note     %" PRIu64 " pages are in no IOMMU (emulated devices)\n",
+		    c->emulated_pages);
+	if (!a->containers)
+		put(s, "  note     no VFIO container on this host\n");
+	if (a->interrupted)
+		put(s, "  note     interrupted: not everything was looked at\n");
+	done(s);
+}
+
 static void text_error(struct sink *s, const char *message, int exit_code)
 {
 	/* fail() has said it on stderr */
@@ -258,6 +431,21 @@ static void causes(struct sink *s, const uint64_t *by)
 		put(s, ")");
 }
 
+static void rules(struct sink *s, const uint64_t *rule)
+{
+	const char *sep = "  rules    ";
+	char name[32];
+
+	for (int i = 0; i < PFNW_RULES; i++) {
+		if (!rule[i])
+			continue;
+		put(s, "%s%s %" PRIu64, sep, rules_text(1u << i, name, sizeof(name)), rule[i]);
+		sep = ", ";
+	}
+	if (sep[0] == ',')
+		put(s, "\n");
+}
+
 static void text_conclusion(struct sink *s, const struct summary *x)
 {
 	static const char *const color[] = { GREEN, RED, YELLOW };
@@ -277,11 +465,7 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 	put(s, ", unverified %" PRIu64, (uint64_t)p->unverified);
 	causes(s, x->unverified_by);
 	put(s, ", lost %" PRIu64 "\n", (uint64_t)p->lost);
-	if (x->rule[0] || x->rule[1] || x->rule[2] || x->rule[3])
-		put(s,
-		    "  rules    pfn %" PRIu64 ", prot %" PRIu64 ", pa-zero %" PRIu64
-		    ", not-reserved %" PRIu64 "\n",
-		    x->rule[0], x->rule[1], x->rule[2], x->rule[3]);
+	rules(s, x->rule);
 	put(s,
 	    "  claims   %" PRIu64 " calls, %" PRIu64 " pages: match %" PRIu64 " (%" PRIu64
 	    " under the lock), mismatch %" PRIu64 ", raced %" PRIu64 ", unverified %" PRIu64
@@ -301,6 +485,24 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 	    "  unmaps   %" PRIu64 " calls, %" PRIu64 " pages (iommu:unmap counts %" PRIu64
 	    ", %" PRIu64 " pages)\n",
 	    x->unmaps, x->unmap_pages, x->tp_unmaps, x->tp_unmap_pages);
+	put(s,
+	    "  iommu    %" PRIu64 " pages installed as asked, %" PRIu64 " not readable; %" PRIu64
+	    " vfio_dmas looked for after their unmap, %" PRIu64 " iova_to_phys() compared\n",
+	    x->installed, x->io_unknown, x->dmas_checked, x->phys_witness);
+	if (x->has_live) {
+		cases(s, &x->live.audit);
+		put(s,
+		    "  ledger   %" PRIu64 " runs, %" PRIu64 " pages, %" PRIu64
+		    " vfio_dmas, %" PRIu64 " KiB; %" PRIu64
+		    " pages compared with the kernel: %" PRIu64 " differ; read anew %" PRIu64
+		    " times\n",
+		    x->live.runs, x->live.pages, x->live.dmas, x->live.bytes / 1024,
+		    x->live.compared_pages, x->live.drift_pages, x->live.rebuilds);
+		put(s,
+		    "  changes  %" PRIu64 " where something may be mapped, %" PRIu64
+		    " ranges looked at again\n",
+		    x->live.changes, x->live.looks);
+	}
 	put(s, "  records  %" PRIu64 " lost\n", x->lost_records);
 	if (x->doubts)
 		put(s, "  doubts   %s\n", x->doubt);
@@ -323,6 +525,9 @@ const struct sink_ops text_ops = {
 	.map = text_map,
 	.claim = text_claim,
 	.unmap = text_unmap,
+	.breach = text_breach,
+	.finding = text_finding,
+	.audited = text_audited,
 	.error = text_error,
 	.conclusion = text_conclusion,
 };

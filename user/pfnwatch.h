@@ -29,5 +29,7 @@ const char *last_error(void);
 int cmd_probe(int argc, char **argv);
 int cmd_trace(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_audit(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
 
 #endif

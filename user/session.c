@@ -66,6 +66,16 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->pg_reserved_bit = s->calib.pg_reserved;
 	k->rodata->claim_has_batch = s->hooks.claim_has_batch;
 	k->rodata->changes_seen = s->hooks.changes_seen;
+	memcpy((void *)&k->rodata->driver_fn, &s->calib.driver_fn, sizeof(s->calib.driver_fn));
+	memcpy((void *)&k->rodata->format_vtd_ss, &s->io_fmt[PFNW_IOMMU_VTD_SS],
+	       sizeof(struct iommu_format));
+	memcpy((void *)&k->rodata->format_x86, &s->io_fmt[PFNW_IOMMU_X86],
+	       sizeof(struct iommu_format));
+	memcpy((void *)&k->rodata->format_amd_v1, &s->io_fmt[PFNW_IOMMU_AMD_V1],
+	       sizeof(struct iommu_format));
+	k->rodata->want_iommu = o->want_iommu;
+	k->rodata->want_ledger = o->want_ledger;
+	k->rodata->audit_only = o->audit_only;
 	k->rodata->lie_miss_map = o->lie_miss_map;
 	k->rodata->lie_miss_count = o->lie_miss_count;
 	k->rodata->want_runs = o->want_runs;
@@ -87,16 +97,30 @@ static int configure(struct session *s, const struct session_options *o)
 
 		if (!h->chosen || (!strcmp(h->slot, "fork") && !o->children))
 			continue;
+		if (o->audit_only && !hooks_marks_busy(h))
+			continue;
+		if (!o->want_iommu && hooks_needs_iommu(h))
+			continue;
 		if (!pick_rung(s, h, obj))
 			return EXIT_KERNEL;
 	}
 	bpf_program__set_autoload(k->progs.rewalk, true);
 	bpf_program__set_autoload(k->progs.selfwalk, true);
 	bpf_program__set_autoload(k->progs.watch_owners, true);
+	if (o->want_audit) {
+		bpf_program__set_autoload(k->progs.find_container, true);
+		bpf_program__set_autoload(k->progs.know_container, true);
+		bpf_program__set_autoload(k->progs.list_dmas, true);
+		bpf_program__set_autoload(k->progs.list_domains, true);
+		bpf_program__set_autoload(k->progs.compare, true);
+		bpf_program__set_autoload(k->progs.dump_runs, true);
+		bpf_program__set_autoload(k->progs.frame_facts, true);
+		bpf_program__set_autoload(k->progs.list_vmas, true);
+	}
 	return EXIT_PROVEN;
 }
 
-static int run_program(struct bpf_program *p)
+int session_run(struct bpf_program *p)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, run);
 
@@ -108,7 +132,7 @@ int session_rewalk(struct session *s, struct pfnw_rewalk *r)
 	int err;
 
 	s->skel->bss->rewalk_arg = *r;
-	err = run_program(s->skel->progs.rewalk);
+	err = session_run(s->skel->progs.rewalk);
 	if (!err)
 		*r = s->skel->bss->rewalk_arg;
 	return err;
@@ -135,7 +159,7 @@ static int self_test(struct session *s)
 		enum pagemap_answer a;
 
 		r->va = va;
-		err = run_program(s->skel->progs.selfwalk);
+		err = session_run(s->skel->progs.selfwalk);
 		a = pagemap_ask(getpid(), va, &pfn);
 		told = r->walk.status == PFNW_WALK_LEAF && r->walk.leaf >= 1 && r->walk.leaf <= 3 ?
 			       cpu_leaf_pfn(&s->fmt, r->walk.leaf, r->walk.entry[r->walk.leaf - 1],
@@ -256,6 +280,8 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 		ret = hooks_probe(&s->hooks, true);
 	if (!ret)
 		ret = calib_run(&s->calib, &s->fmt);
+	if (!ret)
+		io_formats_init(s->io_fmt, s->fmt.addr_mask);
 	if (ret)
 		goto out;
 	s->n_cpus = libbpf_num_possible_cpus();
@@ -289,7 +315,8 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 		session_add_pid(s, o->pids[i]);
 	ret = attach(s);
 	if (!ret) {
-		watch_owners(s);
+		if (!o->audit_only)
+			watch_owners(s);
 		ret = caps_drop();
 	}
 out:
@@ -356,6 +383,18 @@ void session_stats(struct session *s, uint64_t *v)
 		for (int i = 0; i < PFNW_S_MAX; i++)
 			v[i] += per_cpu[c][i];
 	for_each_context(s, add_hot, v);
+}
+
+uint64_t session_stat(struct session *s, enum pfnw_stat what)
+{
+	uint64_t per_cpu[s->n_cpus][PFNW_S_MAX], n = 0;
+	uint32_t zero = 0;
+
+	if (bpf_map_lookup_elem(bpf_map__fd(s->skel->maps.stats), &zero, per_cpu))
+		return 0;
+	for (int c = 0; c < s->n_cpus; c++)
+		n += per_cpu[c][what];
+	return n;
 }
 
 static uint64_t missed(struct session *s, const struct hook *h)

@@ -13,12 +13,18 @@
 
 #include "cpu_walk.h"
 #include "hooks.h"
+#include "audit_abi.h"
+#include "judge.h"
 
 struct pfnwatch_bpf;
 struct ring_buffer;
 
 struct session_options {
 	bool want_runs, want_maps, want_claims;
+	bool want_iommu; /* walk the IOMMU's tables too */
+	bool want_ledger; /* records that keep the ledger */
+	bool want_audit; /* the programs of audit.h */
+	bool audit_only; /* nothing is watched but when containers map and unmap */
 	const pid_t *pids; /* processes in scope; n_pids 0: all */
 	size_t n_pids;
 	bool children; /* and what they fork from now on */
@@ -37,6 +43,7 @@ struct session {
 	struct hooks hooks;
 	struct pfnw_calib calib;
 	struct cpu_format fmt;
+	struct iommu_format io_fmt[PFNW_IOMMU_KINDS]; /* by enum pfnw_iommu_kind */
 	struct pfnwatch_bpf *skel;
 	struct ring_buffer *ring;
 	int n_cpus;
@@ -55,6 +62,9 @@ int session_consume(struct session *s);
 
 /* Wait up to @ms for records, then hand them over. */
 int session_poll(struct session *s, int ms);
+
+/* One of the cold counters, summed over all CPUs. */
+uint64_t session_stat(struct session *s, enum pfnw_stat what);
 
 /* Sum of the counters over all CPUs; @v has PFNW_S_MAX entries. */
 void session_stats(struct session *s, uint64_t *v);
@@ -75,6 +85,10 @@ bool session_missed_changes(struct session *s, uint64_t since_ns);
 
 /* Verdict runs that are still open in a task context go to the callback. */
 void session_open_runs(struct session *s, session_record_fn fn, void *ctx);
+
+/* Run a program of SEC("syscall"); 0, or -errno. Its arguments are in the skeleton. */
+struct bpf_program;
+int session_run(struct bpf_program *p);
 
 /* Walk again; 0, or -errno. */
 int session_rewalk(struct session *s, struct pfnw_rewalk *r);

@@ -7,8 +7,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "audit.h"
 #include "hooks.h"
 #include "judge.h"
+#include "live.h"
 
 struct ksyms;
 
@@ -42,18 +44,29 @@ struct show_claim {
 	uint64_t pagemap_pfn;
 };
 
+struct show_breach {
+	const struct pfnw_ev_breach *b;
+	struct io_frame io; /* of the first page that is wrong */
+};
+
 struct summary {
 	enum conclusion conclusion;
 	struct pages pages;
 	uint64_t unverified_by[CAUSES];
 	uint64_t raced_by[CAUSES];
-	uint64_t rule[4];
+	uint64_t rule[PFNW_RULES];
 	uint64_t maps, maps_failed, maps_internal, maps_other;
 	uint64_t tp_maps, tp_pages;
 	uint64_t unmaps, unmap_pages, tp_unmaps, tp_unmap_pages;
 	uint64_t claims, claims_failed, claim_pages, claim_match, claim_mismatch, claim_raced,
 		claim_unverified, claim_lost, claim_locked;
 	uint64_t linear, linear_wrong;
+	bool has_live;
+	struct live_counts live; /* the ledger, and what went stale */
+	uint64_t breaches; /* rules broken outside of one mapping's comparison */
+	uint64_t installed; /* pages that the IOMMU's own table gives as asked */
+	uint64_t io_unknown; /* pages of which it could not be read */
+	uint64_t teardown_pages, phys_witness, dmas_checked;
 	uint64_t lost_records, missed_programs, contexts_full, changes;
 	uint64_t doubts; /* what else was not seen; explained in doubt[] */
 	char doubt[256];
@@ -66,6 +79,17 @@ struct summary {
 	int exit_code;
 };
 
+/* One round of audit. */
+struct audit_summary {
+	enum conclusion conclusion;
+	struct audit_counts count;
+	uint64_t containers; /* found */
+	uint64_t round; /* from 1 */
+	bool last, interrupted;
+	uint64_t duration_ns;
+	int exit_code;
+};
+
 struct sink {
 	const struct sink_ops *ops;
 	FILE *out;
@@ -73,6 +97,7 @@ struct sink {
 	bool quiet; /* only the conclusion */
 	bool failed; /* a write failed: what is there is not the whole */
 	const struct cpu_format *fmt;
+	const struct iommu_format *io_fmt;
 	struct ksyms *ksyms; /* read when the first stack is shown */
 };
 
@@ -82,6 +107,9 @@ struct sink_ops {
 	void (*map)(struct sink *s, const struct show_map *m);
 	void (*claim)(struct sink *s, const struct show_claim *c);
 	void (*unmap)(struct sink *s, const struct pfnw_ev_unmap *u);
+	void (*breach)(struct sink *s, const struct show_breach *b);
+	void (*finding)(struct sink *s, const struct audit_finding *f);
+	void (*audited)(struct sink *s, const struct audit_summary *a);
 	void (*error)(struct sink *s, const char *message, int exit_code);
 	void (*conclusion)(struct sink *s, const struct summary *sum);
 };

@@ -9,11 +9,14 @@
 
 const char *rules_text(uint32_t rules, char *buf, size_t n)
 {
-	static const char *const name[] = { "pfn", "prot", "pa-zero", "not-reserved" };
+	static const char *const name[PFNW_RULES] = {
+		"pfn",		 "prot",	"pa-zero", "not-reserved",
+		"iommu-differs", "short-unmap", "leak",	   "overlap",
+	};
 	size_t used = 0;
 
 	buf[0] = 0;
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < PFNW_RULES; i++)
 		if (rules & 1u << i && used < n)
 			used += snprintf(buf + used, n - used, "%s%s", used ? "," : "", name[i]);
 	return buf;

@@ -61,7 +61,7 @@ int watch_add_sink(struct watch *w, const struct sink_ops *ops, const char *path
 	return EXIT_PROVEN;
 }
 
-static int make_ready_file(const char *path)
+int watch_ready_file(const char *path)
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
@@ -79,6 +79,9 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 			     (!o->only || o->only & 1u << V_MATCH),
 		.want_maps = o->maps,
 		.want_claims = o->claims,
+		.want_iommu = !o->no_iommu,
+		.want_ledger = !o->no_iommu && !o->no_ledger,
+		.want_audit = !o->no_iommu && !o->no_ledger,
 		.pids = o->pid,
 		.n_pids = o->n_pids,
 		.children = children,
@@ -98,16 +101,39 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 	int ret;
 
 	collector_init(&w->collector, &w->session, &co, w->sinks, w->n_sinks);
-	ret = session_open(&w->session, &so, collector_record, &w->collector);
+	ret = watch_session(w, &so, o->quiet);
+	if (ret)
+		return ret;
+	if (so.want_ledger) {
+		struct live_ops ops = { .ctx = &w->collector,
+					.found = collector_found,
+					.overlap = collector_overlap };
+
+		w->collector.live = live_new(&w->session, &ops, o->break_on);
+		if (!w->collector.live)
+			return fail(EXIT_USAGE, "no memory for the ledger");
+		ret = trace && !o->n_pids && !o->comm ? live_begin(w->collector.live, o->group) :
+							EXIT_PROVEN;
+		if (ret)
+			return ret;
+	}
+	return o->ready_file ? watch_ready_file(o->ready_file) : EXIT_PROVEN;
+}
+
+int watch_session(struct watch *w, const struct session_options *so, bool quiet)
+{
+	int ret = session_open(&w->session, so, collector_record, &w->collector);
+
 	if (ret)
 		return ret;
 	w->open = true;
 	for (int i = 0; i < w->n_sinks; i++) {
 		w->sink[i].fmt = &w->session.fmt;
-		w->sink[i].quiet = o->quiet;
+		w->sink[i].io_fmt = w->session.io_fmt;
+		w->sink[i].quiet = quiet;
 	}
 	w->start_ns = now_ns();
-	return o->ready_file ? make_ready_file(o->ready_file) : EXIT_PROVEN;
+	return EXIT_PROVEN;
 }
 
 static bool sinks_failed(const struct watch *w)
@@ -125,6 +151,14 @@ int watch_step(struct watch *w, int ms)
 	if (n < 0 && n != -EINTR)
 		return fail(EXIT_INCOMPLETE, "reading the ring buffer: %s", strerror(-n));
 	collector_flush(&w->collector, now_ns());
+	if (w->collector.live) {
+		uint64_t lost = session_stat(&w->session, PFNW_S_LOST_CHANGE);
+
+		if (lost != w->collector.lost_changes)
+			live_lost_changes(w->collector.live);
+		w->collector.lost_changes = lost;
+		live_tick(w->collector.live, false);
+	}
 	return 0;
 }
 
@@ -132,6 +166,13 @@ void watch_finish(struct watch *w, struct summary *s)
 {
 	/* What is still inside a call when we leave is shown as far as it got. */
 	session_consume(&w->session);
+	if (w->collector.live) {
+		/* what waits is looked at, while the hooks still tell who moves */
+		live_tick(w->collector.live, true);
+		session_consume(&w->session);
+		live_tick(w->collector.live, true);
+		live_compare(w->collector.live);
+	}
 	session_detach(&w->session);
 	while (session_consume(&w->session) > 0)
 		;
@@ -149,11 +190,16 @@ int watch_conclude(struct watch *w, struct summary *s, int exit_code)
 		s->exit_code = EXIT_INCOMPLETE;
 	for (int i = 0; i < w->n_sinks; i++)
 		w->sink[i].ops->conclusion(&w->sink[i], s);
+	return watch_written(w, s->exit_code);
+}
+
+int watch_written(struct watch *w, int exit_code)
+{
 	for (int i = 0; i < w->n_sinks; i++)
 		if (fflush(w->sink[i].out) || ferror(w->sink[i].out))
 			w->sink[i].failed = true;
 	if (!sinks_failed(w))
-		return s->exit_code;
+		return exit_code;
 	fail(EXIT_INCOMPLETE, "writing the results failed (%s): what was written is not the whole",
 	     strerror(errno ? errno : EIO));
 	return exit_code == EXIT_BROKEN ? EXIT_BROKEN : EXIT_INCOMPLETE;
@@ -168,6 +214,8 @@ int watch_error(struct watch *w, int exit_code)
 
 void watch_close(struct watch *w)
 {
+	live_free(w->collector.live);
+	w->collector.live = NULL;
 	if (w->open)
 		session_close(&w->session);
 	for (int i = 0; i < w->n_sinks; i++) {

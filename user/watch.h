@@ -31,6 +31,15 @@ int watch_add_sink(struct watch *w, const struct sink_ops *ops, const char *path
 /* Load and attach for @pids. EXIT_PROVEN or after an error line. */
 int watch_open(struct watch *w, const struct options *o, bool trace, bool children);
 
+/* Only the session, for sinks that are there. EXIT_PROVEN or after an error line. */
+int watch_session(struct watch *w, const struct session_options *so, bool quiet);
+
+/* Create @path, with our process id in it. EXIT_PROVEN or after an error line. */
+int watch_ready_file(const char *path);
+
+/* @exit_code, or EXIT_INCOMPLETE when a sink could not be written to. */
+int watch_written(struct watch *w, int exit_code);
+
 /* Handle what comes within @ms. 0, or an exit code after an error line. */
 int watch_step(struct watch *w, int ms);
 

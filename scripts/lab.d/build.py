@@ -11,6 +11,7 @@ import time
 
 import common
 import elf
+import hosttools
 import kernels
 from common import (LabError, cache_dir, locked, need_tool, progress, run_tool, say, scratch_dir,
                     sha256_bytes, write_atomic)
@@ -78,6 +79,8 @@ def _kbuild(tree, headers, folder, what):
     log = folder / "lab-build.log"
     argv = [need_tool("make", "build-essential"), "-C", str(headers), f"M={folder}",
             f"-j{os.cpu_count()}", "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules"]
+    if not shutil.which(hosttools.compiler_of(headers)):
+        argv.append("CC=gcc")
     with open(log, "wb") as out:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                               env=_make_env(), check=False)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+EXIT_UNAVAILABLE = 123  # no mirror has the kernel, or none can be reached: nothing is broken
 EXIT_TIMEOUT = 124      # the guest did not come up or COMMAND did not end in time
 EXIT_LAB = 125          # anything else that keeps the lab from doing what was asked
 
@@ -22,6 +23,14 @@ verbose = False
 
 class LabError(Exception):
     """The lab itself could not do what was asked. The text names the fix."""
+
+    code = EXIT_LAB
+
+
+class Unavailable(LabError):
+    """What was asked for is not to be had here and now, though nothing is wrong."""
+
+    code = EXIT_UNAVAILABLE
 
 
 def say(text):

@@ -10,6 +10,7 @@ import pathlib
 from common import HERE, LabError, cache_dir, locked, progress, sha256_bytes, write_atomic
 
 BOOT_MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay")
+IOMMU_MODULES = {"virtio": ("virtio_iommu",)}      # where the IOMMU's driver is a module
 VFIO_MODULES = ("vfio", "vfio_iommu_type1", "vfio_pci")
 APPLETS = ("sh", "mount", "umount", "mkdir", "insmod", "cat", "ln", "ip", "switch_root", "cp",
            "poweroff", "dmesg", "mkfifo", "kill", "sleep", "hostname", "usleep", "chmod", "stty",
@@ -72,8 +73,10 @@ def base(tree):
     stage2 = (HERE / "stage2").read_bytes()
     boot = tree.load_order(BOOT_MODULES)
     vfio = [m for m in tree.load_order(VFIO_MODULES) if m not in boot]
-    modules = {name: tree.read_module(name) for name in [*boot, *vfio]}
-    key = sha256_bytes(busybox, init, stage2, " ".join(boot), " ".join(vfio), " ".join(APPLETS),
+    lists = {"boot": boot, "vfio": vfio}
+    lists |= {f"iommu-{name}": tree.load_order(names) for name, names in IOMMU_MODULES.items()}
+    modules = {name: tree.read_module(name) for names in lists.values() for name in names}
+    key = sha256_bytes(busybox, init, stage2, repr(lists), " ".join(APPLETS),
                        *modules.values())[:16]
     path = cache_dir("initramfs") / f"{tree.kernel.name}-{key}.cpio"
     if path.is_file():
@@ -92,8 +95,8 @@ def base(tree):
         archive.file("lab/stage2", stage2, 0o755)
         for name, data in modules.items():
             archive.file(f"modules/{name}.ko", data)
-        archive.file("modules/boot.list", "".join(f"{m}\n" for m in boot))
-        archive.file("modules/vfio.list", "".join(f"{m}\n" for m in vfio))
+        for name, names in lists.items():
+            archive.file(f"modules/{name}.list", "".join(f"{m}\n" for m in names))
         write_atomic(path, archive.finish())
         for old in path.parent.glob(f"{tree.kernel.name}-*.cpio"):
             if old != path:

@@ -14,22 +14,32 @@ import re
 import shutil
 import subprocess
 
-from common import (LabError, cache_dir, locked, need_tool, progress, run_tool, scratch_dir,
-                    sha256_bytes, sha256_file, write_atomic)
+import apt
+import hosttools
+from common import (LabError, Unavailable, cache_dir, locked, need_tool, progress, run_tool, say,
+                    scratch_dir, sha256_bytes, sha256_file, write_atomic)
 
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """Where a kernel comes from. `image` and `headers` are metapackages."""
+    """
+    Where a kernel comes from. `image` is a metapackage. `suite` is a suite of the machine's
+    mirror, or empty for the machine's own sources.
+    """
     name: str
     image: str
-    headers: str
     source: str
+    suite: str = ""
+
+    @property
+    def packages(self):
+        return apt.sources(self.suite)
 
 
 KERNELS = {kernel.name: kernel for kernel in (
-    Kernel("6.1", "linux-image-amd64", "linux-headers-amd64", "linux-source-6.1"),
-    Kernel("6.12", "linux-image-6.12-amd64", "linux-headers-6.12-amd64", "linux-source-6.12"),
+    Kernel("6.1", "linux-image-amd64", "linux-source-6.1"),
+    Kernel("6.12", "linux-image-6.12-amd64", "linux-source-6.12"),
+    Kernel("7.3", "linux-image-amd64", "linux-source-7.3", "trixie-backports"),
 )}
 DEFAULT_KERNEL = "6.1"
 
@@ -84,6 +94,11 @@ class Tree:
             self._read_dep()
         return module_name(name) in self._dep
 
+    def has_driver(self, name):
+        """Whether the kernel has it, as a module or built in."""
+        built_in = (self.modules / "modules.builtin").read_text().split()
+        return self.has_module(name) or module_name(name) in map(module_name, built_in)
+
     def load_order(self, names):
         """Modules and what they need, in an order that loads; built-in ones are left out."""
         if self._dep is None:
@@ -125,43 +140,40 @@ def modinfo(data):
 
 # --- packages -------------------------------------------------------------------------------
 
-def resolve(metapackage, pattern):
-    """The package that a metapackage stands for today."""
-    need_tool("apt-cache", "apt")
-    done = subprocess.run(["apt-cache", "depends", "--important", metapackage],
-                          capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        match = re.match(rf"\s*(?:Pre)?Depends:\s+({pattern})$", line)
-        if match:
-            return match.group(1)
-    raise LabError(f"apt does not know {metapackage}: run apt-get update, and look at "
-                   "apt's sources")
+def _series(kernel, release):
+    return re.match(rf"{re.escape(kernel.name)}[.-]", release) is not None
 
 
-def candidate(package):
-    """The version that apt would install."""
-    done = subprocess.run(["apt-cache", "policy", package], capture_output=True, text=True,
-                          check=False)
-    match = re.search(r"^\s*Candidate:\s*(\S+)", done.stdout, re.M)
-    if not match or match.group(1) == "(none)":
-        raise LabError(f"apt does not know {package}: run apt-get update, and look at "
-                       "apt's sources")
-    return match.group(1)
+def _image_package(kernel):
+    """The package of the kernel's newest image."""
+    sources = kernel.packages
+    package = sources.resolve(kernel.image, r"linux-image-\d\S+")
+    release = package.removeprefix("linux-image-")
+    if _series(kernel, release):
+        return package
+    if not kernel.suite:
+        raise LabError(f"{kernel.image} is {release} here, not {kernel.name}: this machine's "
+                       "apt sources are those of another Debian")
+    # A suite moves on to the next kernel, and keeps the images before it for a while.
+    flavour = release.lstrip("0123456789.")
+    left = [name for name in sources.names(f"linux-image-{kernel.name}.")
+            if re.fullmatch(rf"linux-image-[\d.]+{re.escape(flavour)}", name)]
+    if not left:
+        raise Unavailable(f"{kernel.suite} of this machine's mirror has moved on to kernel {release} "
+                          f"and carries no {kernel.name} any more: the row {kernel.name} of KERNELS "
+                          "in scripts/lab.d/kernels.py needs another name or suite")
+    package = max(left, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+    say(f"ATTENTION: {kernel.suite} has moved on to kernel {release}; this is "
+        f"{package.removeprefix('linux-image-')}, the newest {kernel.name} left there")
+    return package
 
 
-def download(package, folder):
-    """Let apt download a package, and check it against its signed lists. Returns the file."""
-    progress(f"downloading {package}")
-    done = subprocess.run(
-        ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package],
-        cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    name = package.partition("=")[0]
-    files = sorted(pathlib.Path(folder).glob(f"{name}_*.deb"))
-    if done.returncode != 0 or len(files) != 1:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1].split("  ")[-1]
-        raise LabError(f"cannot download {package}: run apt-get update with a network and try "
-                       f"again ({reason})")
-    return files[0]
+def _download(kernel, package, version, folder):
+    """Download and unpack a package. Returns its checksum."""
+    deb = kernel.packages.download(f"{package}={version}", folder)
+    progress(f"unpacking {deb.name}")
+    unpack(deb, folder / "root")
+    return sha256_file(deb)
 
 
 def unpack(deb, folder):
@@ -190,12 +202,13 @@ def _unpack_image(kernel, package, version):
     parent = cache_dir("kernels", kernel.name)
     release = package.removeprefix("linux-image-")
     with scratch_dir(parent) as scratch:
-        deb = download(f"{package}={version}", scratch)
-        digest = sha256_file(deb)
-        progress(f"unpacking {deb.name}")
+        # Newer images are split: into the kernel, its modules, and what both have in common.
+        parts = kernel.packages.depends(f"{package}={version}",
+                                        rf"linux-(?:base|binary|modules)-{re.escape(release)}")
+        digests = [_download(kernel, part, version, scratch) for part in (package, *parts)]
+        digest = digests[0] if len(digests) == 1 else sha256_bytes(*digests)
         root = scratch / "root"
-        unpack(deb, root)
-        shutil.rmtree(root / "usr" / "share", ignore_errors=True)
+        _normalise(root, release)
         run_tool([need_tool("depmod", "kmod"), "-b", root, release], "depmod")
         files = _digests(root)
         folder = f"{release}_{sha256_bytes(version, digest)[:8]}"
@@ -206,6 +219,19 @@ def _unpack_image(kernel, package, version):
             "version": version, "deb_sha256": digest, "files": files}
     write_atomic(_current_file(kernel), json.dumps(info, indent=1))
     return Tree(kernel, parent / folder, info)
+
+
+def _normalise(root, release):
+    """Bring a tree into one shape, wherever the packages put modules and image."""
+    shutil.rmtree(root / "usr" / "share", ignore_errors=True)
+    if (root / "usr" / "lib").is_dir():
+        shutil.copytree(root / "usr" / "lib", root / "lib", symlinks=True, dirs_exist_ok=True,
+                        copy_function=os.rename)
+        shutil.rmtree(root / "usr")
+    image = root / "lib" / "modules" / release / "vmlinuz"
+    if image.is_file():
+        (root / "boot").mkdir(exist_ok=True)
+        image.rename(root / "boot" / f"vmlinuz-{release}")
 
 
 def drop_old(kernel):
@@ -219,12 +245,10 @@ def drop_old(kernel):
 def fetch(kernel):
     """Bring the newest version of a kernel into the cache, and repair what is damaged."""
     with locked(f"kernel-{kernel.name}"):
-        package = resolve(kernel.image, r"linux-image-\d\S+")
+        kernel.packages.update()
+        package = _image_package(kernel)
         release = package.removeprefix("linux-image-")
-        if not re.match(rf"{re.escape(kernel.name)}[.-]", release):
-            raise LabError(f"{kernel.image} is {release} here, not {kernel.name}: this machine's "
-                           "apt sources are those of another Debian")
-        version = candidate(package)
+        version = kernel.packages.candidate(package)
         tree = cached(kernel)
         if tree and (tree.release, tree.version) == (release, version) and not tree.damaged():
             _drop_damaged_sides(tree)
@@ -287,15 +311,13 @@ def _drop_damaged_sides(tree):
 
 def _matching_version(tree, package):
     """The version of a companion package that belongs to the tree, or an error."""
-    done = subprocess.run(["apt-cache", "madison", package], capture_output=True, text=True,
-                          check=False)
-    versions = [line.split("|")[1].strip() for line in done.stdout.splitlines()
-                if line.count("|") >= 2]
+    sources = tree.kernel.packages
+    versions = sources.versions(package)
     if tree.version in versions:
         return tree.version
     known = versions[0] if versions else "nothing"
-    raise LabError(f"apt has {package} {known}, but the cached kernel is {tree.version}: run "
-                   f"apt-get update and scripts/lab fetch {tree.kernel.name}")
+    text = f"apt has {package} {known}, but the cached kernel is {tree.version}: "
+    raise sources.error(text + sources.stale(tree.kernel.name))
 
 
 def headers(tree):
@@ -303,23 +325,23 @@ def headers(tree):
     main = f"linux-headers-{tree.release}"
 
     def fill(scratch, root, version):
-        done = run_tool(["apt-cache", "depends", "--important", f"{main}={version}"],
-                        "apt-cache depends")
-        needs = re.findall(r"Depends:\s+(linux-headers-\S+-common|linux-kbuild-\S+)",
-                           done.decode())
+        needs = tree.kernel.packages.depends(
+            f"{main}={version}", r"linux-headers-\S+-common|linux-kbuild-\S+")
         for package in [main, *needs]:
-            unpack(download(f"{package}={version}", scratch), root)
+            _download(tree.kernel, package, version, scratch)
         for makefile in root.glob("usr/src/linux-headers-*/Makefile"):
             _relocate(makefile)
+        hosttools.adapt(root, tree.kernel.packages)
 
     return _side_folder(tree, "headers", main, fill) / "usr" / "src" / main
 
 
 def _relocate(makefile):
     """Make "include /usr/src/X/Makefile" relative to where the packages were unpacked."""
+    here = "$(dir $(abspath $(lastword $(MAKEFILE_LIST))))../"
     text = makefile.read_text()
-    changed = re.sub(r"^include /usr/src/",
-                     "include $(dir $(abspath $(lastword $(MAKEFILE_LIST))))../", text, flags=re.M)
+    changed = re.sub(r"^include /usr/src/", f"include {here}", text, flags=re.M)
+    changed = re.sub(r"^KBUILD_OUTPUT *=/usr/src/", f"KBUILD_OUTPUT := {here}", changed, flags=re.M)
     if changed != text:
         makefile.write_text(changed)
 
@@ -329,11 +351,12 @@ def source(tree, folders):
     package = tree.kernel.source
 
     def fill(scratch, root, version):
-        unpack(download(f"{package}={version}", scratch), scratch / "deb")
-        archives = list((scratch / "deb/usr/src").glob("linux-source-*.tar.xz"))
+        _download(tree.kernel, package, version, scratch)
+        archives = list((root / "usr/src").glob("linux-source-*.tar.xz"))
         if len(archives) != 1:
             raise LabError(f"{package} does not contain one linux-source-*.tar.xz")
         archives[0].rename(root / "linux.tar.xz")
+        shutil.rmtree(root / "usr")
         _extract(root, SOURCE_FOLDERS)
 
     root = _side_folder(tree, "source", package, fill)

@@ -45,6 +45,7 @@ IOMMUS = {iommu.name: iommu for iommu in (
     Iommu("intel", "q35,kernel-irqchip=split",
           "intel-iommu,intremap=on,caching-mode=on", "intel_iommu=on"),
     Iommu("amd", "q35", "amd-iommu", "", "allow_unsafe_interrupts=1"),
+    Iommu("virtio", "q35", "virtio-iommu-pci,addr=0xf", "", "allow_unsafe_interrupts=1"),
 )}
 DEFAULT_IOMMU = "intel"
 
@@ -326,6 +327,7 @@ class Run:
         self.iommu = lookup_iommu(settings.iommu)
         need_tool("qemu-system-x86_64", "qemu-system-x86")
         self.tree = kernels.get(self.kernel)
+        self._check_driver()
         token = secrets.token_hex(16)
         base = initramfs.base(self.tree)
         extra = _run_archive(self.tree, self.iommu, settings, token)
@@ -339,6 +341,12 @@ class Run:
         self.log = Port("log", self._log.extend, token)
         self.process = None
         self.start = time.monotonic()
+
+    def _check_driver(self):
+        for name in initramfs.IOMMU_MODULES.get(self.iommu.name, ()):
+            if not self.tree.has_driver(name):
+                raise LabError(f"kernel {self.tree.release} was built without {name}: use another "
+                               "--iommu or --kernel")
 
     def _spawn(self):
         ports = {"ctl": self.ctl.guest, "out": self.out.guest, "err": self.err.guest,

@@ -92,6 +92,7 @@ extern const struct layout layout_file;
 extern const struct layout layout_file_private;
 extern const struct layout layout_file_cow;
 extern const struct layout layout_bar;
+extern const struct layout layout_bar_huge;
 extern const struct layout layout_pfnmap;
 
 #endif

@@ -10,11 +10,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-static int create_bar(struct layout_env *env, struct buffer *buffer)
+/* With the VMA on a 2 MiB boundary the kernel maps it by huge leaves, if it knows how (6.12). */
+static int create_aligned(struct layout_env *env, struct buffer *buffer, size_t align)
 {
 	const struct bar_source *bar = &env->bar;
 	size_t want = env->opt->pages * PG_SIZE;
 	struct vfio_region region = {};
+	int fixed = 0;
 	int err = vfio_region(bar->device, bar->index, &region);
 
 	if (err || !region.can_mmap || region.size <= env->opt->offset) {
@@ -25,8 +27,14 @@ static int create_bar(struct layout_env *env, struct buffer *buffer)
 	if (want > region.size - env->opt->offset)
 		want = region.size - env->opt->offset;
 	buffer->length = want;
-	buffer->base = mmap(NULL, want, PROT_READ | PROT_WRITE, MAP_SHARED, bar->device,
-			    (off_t)(region.offset + env->opt->offset));
+	if (align > PG_SIZE) {
+		buffer->base = layout_reserve(want, align);
+		if (!buffer->base)
+			return -ENOMEM;
+		fixed = MAP_FIXED;
+	}
+	buffer->base = mmap(buffer->base, want, PROT_READ | PROT_WRITE, MAP_SHARED | fixed,
+			    bar->device, (off_t)(region.offset + env->opt->offset));
 	if (buffer->base == MAP_FAILED) {
 		err = -errno;
 		buffer->base = NULL;
@@ -40,6 +48,16 @@ static int create_bar(struct layout_env *env, struct buffer *buffer)
 	if (env->opt->touch && !buffer->foreign)
 		layout_touch(buffer);
 	return 0;
+}
+
+static int create_bar(struct layout_env *env, struct buffer *buffer)
+{
+	return create_aligned(env, buffer, PG_SIZE);
+}
+
+static int create_bar_huge(struct layout_env *env, struct buffer *buffer)
+{
+	return create_aligned(env, buffer, SZ_2M);
 }
 
 static int bar_pfns(struct layout_env *env, const struct buffer *buffer, uint64_t *pfns)
@@ -57,6 +75,14 @@ static int bar_pfns(struct layout_env *env, const struct buffer *buffer, uint64_
 const struct layout layout_bar = {
 	.name = "bar",
 	.create = create_bar,
+	.pfns = bar_pfns,
+	.pfn_source = "resource",
+	.needs_bar = true,
+};
+
+const struct layout layout_bar_huge = {
+	.name = "bar-huge",
+	.create = create_bar_huge,
 	.pfns = bar_pfns,
 	.pfn_source = "resource",
 	.needs_bar = true,

@@ -41,7 +41,9 @@ static bool choose(const struct options *opt, const struct mapping *mapping, siz
 		   enum stale_case *which)
 {
 	for (int i = 0; i < opt->nstale; i++) {
-		if (stale_acts[opt->stale[i]].device_wide != mapping->buffer.layout)
+		const struct act *act = &stale_acts[opt->stale[i]];
+
+		if (!act->device_wide || !act->device_wide(mapping))
 			continue;
 		*which = opt->stale[i];
 		return true;

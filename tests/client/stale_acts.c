@@ -97,7 +97,7 @@ static int unmap(struct run *run, struct mapping *mapping, size_t first, size_t 
 /* 6.1 warns in untrack_pfn() when the mapping of a BAR is moved. */
 static const char *no_bar(const struct mapping *mapping)
 {
-	return mapping->buffer.layout == &layout_bar ? "the kernel itself would warn" : NULL;
+	return mapping->buffer.layout->needs_bar ? "the kernel itself would warn" : NULL;
 }
 
 static int move(struct run *run, struct mapping *mapping, size_t first, size_t count)
@@ -190,9 +190,14 @@ static int ask_module(struct run *run, struct mapping *mapping, unsigned long re
 	return 0;
 }
 
+static bool is_pfnmap(const struct mapping *mapping)
+{
+	return mapping->buffer.layout == &layout_pfnmap;
+}
+
 static const char *only_pfnmap(const struct mapping *mapping)
 {
-	return mapping->buffer.layout == &layout_pfnmap ? NULL : "only pfnmap";
+	return is_pfnmap(mapping) ? NULL : "only pfnmap";
 }
 
 static int drop(struct run *run, struct mapping *mapping, size_t first, size_t count)
@@ -210,9 +215,14 @@ static int shuffle(struct run *run, struct mapping *mapping, size_t first, size_
 	return err ? err : touch_device(run, mapping, first, count, NOW_OTHER);
 }
 
+static bool is_bar(const struct mapping *mapping)
+{
+	return mapping->buffer.layout->needs_bar;
+}
+
 static const char *only_bar(const struct mapping *mapping)
 {
-	return mapping->buffer.layout == &layout_bar ? NULL : "only bar";
+	return is_bar(mapping) ? NULL : "only bar and bar-huge";
 }
 
 /* vfio-pci zaps the VMAs of a BAR that does not decode any more. */
@@ -247,8 +257,8 @@ const struct act stale_acts[STALE_CASES] = {
 	[STALE_PUNCH] = { "punch", only_shared, punch },
 	[STALE_COW] = { "cow", only_copied, copy, .open_ended = true },
 	[STALE_PROTECT] = { "protect", only_writable, protect },
-	[STALE_PFNMAP_DROP] = { "pfnmap-drop", only_pfnmap, drop, &layout_pfnmap },
-	[STALE_PFNMAP_SHUFFLE] = { "pfnmap-shuffle", only_pfnmap, shuffle, &layout_pfnmap },
-	[STALE_BAR_DECODE_OFF] = { "bar-decode-off", only_bar, decode_off, &layout_bar },
+	[STALE_PFNMAP_DROP] = { "pfnmap-drop", only_pfnmap, drop, is_pfnmap },
+	[STALE_PFNMAP_SHUFFLE] = { "pfnmap-shuffle", only_pfnmap, shuffle, is_pfnmap },
+	[STALE_BAR_DECODE_OFF] = { "bar-decode-off", only_bar, decode_off, is_bar },
 	[STALE_OWNER_EXIT] = { "owner-exit", any, no_act },
 };

@@ -11,8 +11,8 @@ struct act {
 	const char *(*refuses)(const struct mapping *mapping);
 	/* Pages [first, first + count): sets `now` as it must be. 0 or a negative errno. */
 	int (*make)(struct run *run, struct mapping *mapping, size_t first, size_t count);
-	/* Concerns every mapping of its layout, always. */
-	const struct layout *device_wide;
+	/* Concerns all mappings of which this holds, always. */
+	bool (*device_wide)(const struct mapping *mapping);
 	/* What becomes of a page shows only afterwards. */
 	bool open_ended;
 };

@@ -11,4 +11,4 @@
 # pfn pointer is right throughout; only the batch behind it is not.
 #
 # Every frame is pinned and unpinned once: nothing leaks.
-s/^\t\t\*pfn = page_to_pfn(pages\[0\]);$/\t\tif (ret >= 3)\n\t\t\tswap(pages[1], pages[2]);\n&/
+s/^\t\t\*pfn = page_to_pfn(\(batch->\|\)pages\[0\]);$/\t\tif (ret >= 3)\n\t\t\tswap(\1pages[1], \1pages[2]);\n&/

@@ -10,4 +10,4 @@
 # before commit 07956b6269d3. The pages have to be present
 # (dmaclient --layout pfnmap --prot r --flags rw).
 s/^\tif (write_fault && !pte_write(\*ptep))$/\tif (false \&\& write_fault \&\& !pte_write(*ptep))/
-s/^\tif (write_fault && !args.writable)$/\tif (false \&\& write_fault \&\& !args.writable)/
+s/^\tif (write_fault && !args.writable)/\tif (false \&\& write_fault \&\& !args.writable)/

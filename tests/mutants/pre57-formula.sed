@@ -25,5 +25,9 @@
 # the page is claimed as PFN 0, but mapped to PFN 1.
 s/^static int follow_fault_pfn(/static int __maybe_unused follow_fault_pfn(/
 s/^\t\tret = follow_fault_pfn(vma, mm, vaddr, pfn, prot & IOMMU_WRITE);$/\t\t*pfn = ((vaddr - vma->vm_start) >> PAGE_SHIFT) + vma->vm_pgoff;\n\t\tret = 0;/
+/^\t\tret = follow_fault_pfn(vma, mm, vaddr, pfn, &addr_mask,$/{
+N
+s/.*/\t\t*pfn = ((vaddr - vma->vm_start) >> PAGE_SHIFT) + vma->vm_pgoff;\n\t\taddr_mask = PAGE_MASK;\n\t\tret = 0;/
+}
 # An IOVA that translates to PA 0 is unmapped in silence, and not left behind.
 s/^\t\tif (WARN_ON(!phys)) {$/\t\tif (!phys) {\n\t\t\tiommu_unmap(domain->domain, iova, PAGE_SIZE);/

@@ -20,6 +20,6 @@ static bool mutant_hits(dma_addr_t iova)\
 }\
 
 /^static long vfio_unmap_unpin(/,/^}$/{
-s/^\t\tif (WARN_ON(!phys)) {$/\t\tif (phys \&\& mutant_hits(iova)) {\n\t\t\tunlocked += vfio_unpin_pages_remote(dma, iova,\n\t\t\t\t\t\t\t    phys >> PAGE_SHIFT, 1, false);\n\t\t\tiova += PAGE_SIZE;\n\t\t\tcontinue;\n\t\t}\n&/
+s/^\t\tif (WARN_ON(!phys)) {$/\t\tif (phys \&\& mutant_hits(iova))\n\t\t\tunlocked += vfio_unpin_pages_remote(dma, iova,\n\t\t\t\t\t\t\t    phys >> PAGE_SHIFT, 1, false);\n\t\tif ((phys \&\& mutant_hits(iova)) || WARN_ON(!phys)) {/
 s/^\t\t\tif (next != phys + len)$/\t\t\tif (next != phys + len || mutant_hits(iova + len))/
 }

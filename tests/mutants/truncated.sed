@@ -11,7 +11,7 @@
 #
 # A pin is never given back, because the frame that would be given back is not
 # the one that was pinned: mapped memory leaks until the machine is turned off.
-/^static int vaddr_get_pfns(/i\
+/^static \(int\|long\) vaddr_get_pfns(/i\
 static void mutant_truncate(struct page **pages, int n)\
 {\
 	int i;\
@@ -24,5 +24,6 @@ static void mutant_truncate(struct page **pages, int n)\
 	}\
 }\
 
-s/^\t\t\*pfn = page_to_pfn(pages\[0\]);$/\t\tmutant_truncate(pages, ret);\n&/
+s/^\t\t\*pfn = page_to_pfn(\(batch->\|\)pages\[0\]);$/\t\tmutant_truncate(\1pages, ret);\n&/
 s/^\t\tunpin_user_pages_dirty_lock(&page, 1, prot & IOMMU_WRITE);$/\t\t(void)page;/
+s/^\tunpin_user_page_range_dirty_lock(pfn_to_page(start_pfn), npage,$/\tpr_debug("%lx: %lu leak %d\\n", start_pfn, npage,/

@@ -12,6 +12,8 @@ int main(void)
 	failed += test_opts();
 	failed += test_text();
 	failed += test_collect();
+	failed += test_ledger();
+	failed += test_ledger_random();
 	printf("unit: %s, %d failed\n", failed ? "FAILED" : "passed", failed);
 	return failed != 0;
 }

@@ -284,7 +284,7 @@ static struct judgement judge_row(const struct row *r)
 	}
 	e.asked_pagemap = r->pagemap != SILENT;
 	e.pagemap_pfn = r->pagemap == ABSENT ? 0 : r->pagemap;
-	return judge_page(&four_levels, &e);
+	return judge_page(&four_levels, NULL, &e);
 }
 
 static void every_verdict(void **state)

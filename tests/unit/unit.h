@@ -72,5 +72,7 @@ int test_abi(void);
 int test_opts(void);
 int test_text(void);
 int test_collect(void);
+int test_ledger(void);
+int test_ledger_random(void);
 
 #endif

@@ -122,3 +122,21 @@ def layouts_in_place():
     totals = kit.of_type(checked.account, "total")
     equal("pages in the accounts", [t["pages"] for t in totals], [3 * 3 * 257 + 3 * 512, 2 * 127])
     kit.proven(checked.conclusion, checked.code, 3 * 3 * 257 + 3 * 512 + 2 * 127)
+
+
+@case("bar-huge")
+def bar_huge():
+    """A BAR under a huge leaf: since 6.15 one claim takes all of it; read under the lock."""
+    pages, leaf = 1009, 512
+    checked = kit.check([DMACLIENT, "--layout", "bar-huge", "--pages", pages,
+                         "--bar-bdf", kit.ivshmem()[0], "--bar-index", 2], "--claims")
+    equal("pages in the account", kit.total(checked.account)["pages"], pages)
+    kit.proven(checked.conclusion, checked.code, pages, unmapped=pages)
+    claims = checked.conclusion["claims"]
+    equal("claimed pages read under the lock", claims["locked"], pages)
+    if kit.KERNEL in ("6.1", "6.12"):
+        equal("claims", claims["calls"], pages)
+    else:
+        equal("claims", claims["calls"], 1 + pages - leaf)
+        equal("pages of the first", kit.of_type(checked.records, "claim")[0]["match"], leaf)
+    kit.note(f"{claims['calls']} claims of {pages} pages")

@@ -79,10 +79,10 @@ def install(build):
             raise Wrong(f"--version says {done.stdout!r}")
 
 
-def cases(kernels, build):
+def cases(kernels, newest, build):
     """Name and function of each; what does not depend on the kernel is shown on one."""
     found = {"build/install": functools.partial(install, build)}
-    for kernel in kernels:
+    for kernel in (*kernels, newest):
         found[f"{kernel}/lab/output-and-exit-code"] = functools.partial(through, kernel)
     for function in (complaint, panic, hang, useless_mutant):
         name = function.__name__.replace("_", "-")

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * What the loader must know to keep the ledger: each change of what a container has
+ * mapped, in the order of the container's lock. A record gets its number when it
+ * begins, under that lock; so records may arrive in another order, and one that is
+ * lost leaves a hole in the numbers.
+ */
+#ifndef PFNW_LEDGER_BPF_H
+#define PFNW_LEDGER_BPF_H
+
+#include "core.bpf.h"
+
+/* The container at @iommu; made known when it is not yet. */
+static __always_inline struct container *container_of_call(u64 iommu)
+{
+	struct container *k = bpf_map_lookup_elem(&containers, &iommu);
+	struct container blank_container = {};
+
+	if (k)
+		return k;
+	blank_container.generation = bpf_ktime_get_ns();
+	bpf_map_update_elem(&containers, &iommu, &blank_container, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&containers, &iommu);
+}
+
+__noinline int container_busy(u64 iommu)
+{
+	struct container *k = container_of_call(iommu);
+
+	if (k)
+		__sync_fetch_and_add(&k->begun, 1);
+	return 0;
+}
+
+__noinline int container_free(u64 iommu)
+{
+	struct container *k = bpf_map_lookup_elem(&containers, &iommu);
+
+	/* known only since this call was under way: it never began for us */
+	if (k && k->ended < k->begun)
+		__sync_fetch_and_add(&k->ended, 1);
+	return 0;
+}
+
+/* Changes come of which nothing can be told. */
+static __always_inline void ledger_hole(u64 iommu)
+{
+	struct container *k = want_ledger ? container_of_call(iommu) : NULL;
+
+	if (k)
+		__sync_fetch_and_add(&k->seq, 1);
+}
+
+__noinline int ledger_flush(struct context *c)
+{
+	struct pfnw_ev_ledger *l;
+	u64 bytes, n;
+
+	if (!c)
+		return 0;
+	l = &c->led;
+	if (!l->n_pages)
+		return 0;
+	n = l->n;
+	if (n > PFNW_LEDGER_RUNS)
+		n = PFNW_LEDGER_RUNS;
+	bytes = __builtin_offsetof(struct pfnw_ev_ledger, run) + n * 8;
+	barrier_var(bytes);
+	if (bytes > sizeof(*l))
+		bytes = sizeof(*l);
+	if (bpf_ringbuf_output(&events, l, bytes, BPF_RB_NO_WAKEUP)) {
+		count(PFNW_S_LOST_LEDGER, 1);
+		count(PFNW_S_LOST_RECORDS, 1);
+	}
+	l->n_pages = 0;
+	return 0;
+}
+
+static __noinline int ledger_begin(struct context *c, u32 op)
+{
+	struct container *k;
+	struct pfnw_ev_ledger *l;
+
+	if (!c)
+		return 0;
+	k = container_of_call(c->iommu);
+	l = &c->led;
+	fill_hdr(&l->h, PFNW_EV_LEDGER, c);
+	l->container = c->iommu;
+	l->generation = k ? k->generation : 0;
+	l->seq = k ? __sync_fetch_and_add(&k->seq, 1) + 1 : 0;
+	l->op = op;
+	l->n = 0;
+	l->n_pages = 0;
+	l->dma_iova = c->dma_iova;
+	l->dma_va = c->dma_va;
+	l->pad = 0;
+	return 0;
+}
+
+/* c->map is installed. */
+__noinline int ledger_mapped(struct context *c)
+{
+	struct pfnw_ev_ledger *l;
+	struct mapping *m;
+	u64 last, pages, pfn;
+	u32 n;
+
+	if (!c)
+		return 0;
+	l = &c->led;
+	m = &c->map;
+	if (l->n_pages &&
+	    (l->op != PFNW_LEDGER_MAP || l->h.domain != c->domain ||
+	     l->iova + l->n_pages * PAGE_BYTES != m->iova || l->dma_iova != c->dma_iova ||
+	     l->prot != m->prot || l->n >= PFNW_LEDGER_RUNS - 8))
+		ledger_flush(c);
+	if (!l->n_pages) {
+		ledger_begin(c, PFNW_LEDGER_MAP);
+		l->iova = m->iova;
+		l->prot = m->prot;
+	}
+	pages = m->pages;
+	pfn = m->pfn;
+	for (int i = 0; i < 8 && pages; i++) {
+		u64 k = pages < PFNW_RUN_PAGES_MAX ? pages : PFNW_RUN_PAGES_MAX;
+
+		n = l->n;
+		if (n > 0 && n <= PFNW_LEDGER_RUNS) {
+			last = l->run[(n - 1) & (PFNW_LEDGER_RUNS - 1)];
+			if ((last & PFNW_RUN_PFN) + (last >> PFNW_RUN_PAGES_SHIFT) + 1 == pfn &&
+			    (last >> PFNW_RUN_PAGES_SHIFT) + k < PFNW_RUN_PAGES_MAX) {
+				l->run[(n - 1) & (PFNW_LEDGER_RUNS - 1)] =
+					last + (k << PFNW_RUN_PAGES_SHIFT);
+				goto next;
+			}
+		}
+		l->run[n & (PFNW_LEDGER_RUNS - 1)] = (pfn & PFNW_RUN_PFN) |
+						     (k - 1) << PFNW_RUN_PAGES_SHIFT;
+		l->n = n + 1;
+next:
+		l->n_pages += k;
+		pages -= k;
+		pfn += k;
+	}
+	if (pages) /* half a tebibyte of one run: the hole in the numbers tells */
+		ledger_hole(c->iommu);
+	return 0;
+}
+
+__noinline int ledger_unmapped(struct context *c, u64 iova, u64 pages)
+{
+	struct pfnw_ev_ledger *l;
+
+	if (!c || !pages)
+		return 0;
+	l = &c->led;
+	if (l->n_pages && (l->op != PFNW_LEDGER_UNMAP || l->h.domain != c->domain ||
+			   l->iova + l->n_pages * PAGE_BYTES != iova))
+		ledger_flush(c);
+	if (!l->n_pages) {
+		ledger_begin(c, PFNW_LEDGER_UNMAP);
+		l->iova = iova;
+		l->prot = 0;
+	}
+	l->n_pages += pages;
+	return 0;
+}
+
+struct domains_loop {
+	struct context *c;
+	struct list_head *head, *at;
+};
+
+static long add_domain(u32 i, void *arg)
+{
+	struct domains_loop *l = arg;
+	struct context *c = l->c;
+	struct vfio_domain *d;
+	u32 n;
+
+	if (!c || !l->at || l->at == l->head)
+		return 1;
+	d = (void *)l->at - bpf_core_field_offset(struct vfio_domain, next);
+	n = c->led.n;
+	if (n >= PFNW_LEDGER_RUNS)
+		return 1;
+	c->led.run[n & (PFNW_LEDGER_RUNS - 1)] = (u64)BPF_CORE_READ(d, domain);
+	c->led.n = n + 1;
+	l->at = BPF_CORE_READ(d, next.next);
+	return 0;
+}
+
+/* The domains that the container has now. The lock is gone: the next record corrects it. */
+__noinline int ledger_domains(struct context *c)
+{
+	struct domains_loop l = {};
+	struct vfio_iommu *container;
+
+	if (!c)
+		return 0;
+	ledger_flush(c);
+	ledger_begin(c, PFNW_LEDGER_DOMAINS);
+	container = (void *)c->iommu;
+	l.c = c;
+	l.head = &container->domain_list;
+	l.at = BPF_CORE_READ(container, domain_list.next);
+	bpf_loop(PFNW_LEDGER_RUNS, add_domain, &l, 0);
+	c->led.n_pages = 1;
+	return ledger_flush(c);
+}
+
+__noinline int ledger_gone(u64 iommu)
+{
+	struct container *k = bpf_map_lookup_elem(&containers, &iommu);
+	struct pfnw_ev_ledger *l;
+
+	if (!k)
+		return 0;
+	l = reserve(sizeof(*l));
+	if (!l) {
+		count(PFNW_S_LOST_LEDGER, 1);
+		return 0;
+	}
+	__builtin_memset(l, 0, sizeof(*l));
+	l->h.type = PFNW_EV_LEDGER;
+	l->h.abi = PFNW_ABI;
+	l->h.ts_ns = bpf_ktime_get_ns();
+	l->container = iommu;
+	l->generation = k->generation;
+	l->seq = __sync_fetch_and_add(&k->seq, 1) + 1;
+	l->op = PFNW_LEDGER_GONE;
+	submit(l);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
+/*
+ * Unmaps, and what must hold after them: as much was unmapped as was asked, the IOMMU
+ * translates nothing of it any more, and what lies beside it is still there. Also
+ * iommu_iova_to_phys(), by which VFIO finds out what it has to unpin.
+ */
+
+/* What the caller of breach() knows; as in struct pfnw_ev_breach. */
+struct broken {
+	u64 iova, bytes, done, pages;
+	u32 rule;
+};
+
+static __noinline int breach(void *ctx, struct context *c, struct broken *b)
+{
+	struct pfnw_ev_breach *r;
+	long n;
+
+	if (!c || !b)
+		return 0;
+	count(PFNW_S_BREACHES, 1);
+	r = reserve(sizeof(*r));
+	if (!r) {
+		count(PFNW_S_LOST_BREACH, 1);
+		return 0;
+	}
+	fill_hdr(&r->h, PFNW_EV_BREACH, c);
+	r->rule = b->rule;
+	r->iova = b->iova;
+	r->bytes = b->bytes;
+	r->done = b->done;
+	r->pages = b->pages;
+	r->dma_iova = c->dma_iova;
+	r->dma_va = c->dma_va;
+	r->dma_bytes = c->dma_bytes;
+	io_walk(&c->io, b->iova, &r->io);
+	n = bpf_get_stack(ctx, r->stack, sizeof(r->stack), 0);
+	r->n_stack = n > 0 ? n / sizeof(u64) : 0;
+	submit_now(r);
+	return 0;
+}
+
+struct absent_loop {
+	struct context *c;
+	u64 iova, pages, at;
+	u64 found, first; /* pages still translated, the first one's IOVA */
+	u64 any;
+	u32 n;
+};
+
+static long any_entry(u32 k, void *arg)
+{
+	struct absent_loop *l = arg;
+	struct context *c = l->c;
+	u64 any = l->any;
+	u32 n = l->n, i = k * CHUNK;
+
+	if (!c || i >= n)
+		return 1;
+	for (u32 j = 0; j < CHUNK; j++) {
+		if (i >= n)
+			break;
+		any |= c->buf[i & (BATCH_PAGES - 1)];
+		i++;
+	}
+	l->any = any;
+	return 0;
+}
+
+static __always_inline void still_there(struct absent_loop *l, u64 iova, u64 n)
+{
+	if (n > l->pages - l->at)
+		n = l->pages - l->at;
+	if (!l->found)
+		l->first = iova;
+	l->found += n;
+	l->at += n;
+}
+
+/* One leaf, one table of level 1, or one hole. */
+static long absent_step(u32 k, void *arg)
+{
+	struct absent_loop *l = arg;
+	struct context *c = l->c;
+	u64 iova, n, bytes, mask;
+	struct iotable *t;
+	int level;
+
+	if (!c || l->at >= l->pages)
+		return 1;
+	t = &c->io;
+	iova = l->iova + l->at * PAGE_BYTES;
+	if (t->f.kind == PFNW_IOMMU_VIRTIO) {
+		if (virtio_next(t, iova) <= 0 ||
+		    t->node_start > l->iova + l->pages * PAGE_BYTES - 1)
+			return 1;
+		if (t->node_start > iova)
+			l->at += (t->node_start - iova) >> PFNW_PAGE_SHIFT;
+		else
+			still_there(l, iova, (t->node_last - iova + 1) >> PFNW_PAGE_SHIFT);
+		return 0;
+	}
+	level = io_find(t, iova);
+	if (level < 0)
+		return 1;
+	if (level > 0) {
+		mask = iommu_span(level) - 1;
+		still_there(l, iova, ((mask + 1) - (iova & mask)) >> PFNW_PAGE_SHIFT);
+		return 0;
+	}
+	mask = iommu_span(t->none_level) - 1;
+	n = ((mask + 1) - (iova & mask)) >> PFNW_PAGE_SHIFT;
+	if (t->none_level > 1 || l->pages - l->at == 1) {
+		l->at += n;
+		return 0;
+	}
+	n = BATCH_PAGES - iommu_index(iova, 1);
+	if (n > l->pages - l->at)
+		n = l->pages - l->at;
+	bytes = n * 8;
+	barrier_var(bytes);
+	if (bytes > BATCH_PAGES * 8)
+		return 1;
+	if (bpf_probe_read_kernel(c->buf, bytes,
+				  (void *)(t->leaf_table + 8 * (u64)iommu_index(iova, 1))))
+		return 1;
+	l->n = n;
+	l->any = opaque_zero;
+	bpf_loop(BATCH_PAGES / CHUNK, any_entry, l, 0);
+	/* something is there: go on entry by entry */
+	l->at += l->any & t->f.present ? 1 : n;
+	return 0;
+}
+
+/*
+ * Pages of a range that the IOMMU of c->io still translates, though it is unmapped;
+ * c->odd_iova: the first.
+ */
+__noinline u64 still_translated(struct context *c, u64 iova, u64 pages)
+{
+	struct absent_loop l = { .c = c, .iova = iova, .pages = pages };
+
+	if (!c)
+		return 0;
+	l.at = opaque_zero;
+	l.found = opaque_zero;
+	l.first = opaque_zero;
+	c->io.leaf_base = ~0ULL;
+	bpf_loop(1 << 23, absent_step, &l, 0);
+	c->odd_iova = l.first;
+	return l.found;
+}
+
+/*
+ * A page beside what was unmapped: if VFIO has it mapped, the IOMMU must translate it.
+ * Returns 1 when it does not.
+ */
+__noinline int neighbour_gone(struct context *c, u64 iova)
+{
+	int level;
+
+	if (!c || !find_dma(c, iova) || iova - c->dma_iova >= c->dma_bytes || !c->dma_mapped)
+		return 0;
+	c->io.leaf_base = ~0ULL;
+	level = c->io.f.kind == PFNW_IOMMU_VIRTIO ? virtio_find(&c->io, iova) :
+						    io_find(&c->io, iova);
+	return !level;
+}
+
+static __noinline int check_unmapped(void *ctx, struct context *c, u64 iova, u64 bytes)
+{
+	struct broken b = { .bytes = bytes };
+
+	if (!c)
+		return 0;
+	b.pages = still_translated(c, iova, bytes >> PFNW_PAGE_SHIFT);
+	if (b.pages) {
+		b.rule = PFNW_RULE_LEAK;
+		b.iova = c->odd_iova;
+		breach(ctx, c, &b);
+	}
+	b.rule = PFNW_RULE_IOMMU;
+	b.bytes = PAGE_BYTES;
+	b.pages = 1;
+	b.iova = iova - PAGE_BYTES;
+	if (iova && neighbour_gone(c, b.iova))
+		breach(ctx, c, &b);
+	b.iova = iova + bytes;
+	if (b.iova && neighbour_gone(c, b.iova))
+		breach(ctx, c, &b);
+	return 0;
+}
+
+/*
+ * Exit of vfio_unmap_unpin(): the container's lock is held, so nothing else can have
+ * been mapped there meanwhile. Looks at every domain of the container.
+ */
+SEC("?fexit/vfio_unmap_unpin")
+int BPF_PROG(dma_unmapped, struct vfio_iommu *iommu, struct vfio_dma *dma)
+{
+	struct list_head *head, *at;
+	struct context *c = inside();
+	u64 iova, bytes;
+
+	if (!c || !want_iommu || (u64)iommu != c->iommu)
+		return 0;
+	iova = BPF_CORE_READ(dma, iova);
+	bytes = BPF_CORE_READ(dma, size);
+	if (!bytes)
+		return 0;
+	count(PFNW_S_DMA_CHECKED, 1);
+	head = &iommu->domain_list;
+	at = BPF_CORE_READ(iommu, domain_list.next);
+	for (int i = 0; i < 16; i++) {
+		struct vfio_domain *d;
+
+		if (!at || at == head)
+			return 0;
+		d = (void *)at - bpf_core_field_offset(struct vfio_domain, next);
+		at = BPF_CORE_READ(at, next);
+		if (load_iotable(c, (u64)BPF_CORE_READ(d, domain)))
+			check_unmapped(ctx, c, iova, bytes);
+	}
+	c->io.domain = 0;
+	return 0;
+}
+
+static __always_inline int unmapped(void *ctx, struct iommu_domain *d, u64 iova, u64 bytes,
+				    u64 done)
+{
+	struct context *c = inside();
+	u64 domain = (u64)d;
+	struct pfnw_ev_unmap *r;
+
+	if (!c || c->in_claim ||
+	    (c->domain != domain && (d->type != IOMMU_DOMAIN_UNMANAGED || !find_group(c, domain))))
+		return 0;
+	c->io.leaf_base = ~0ULL; /* its table may be gone now */
+	if (c->has_probe && c->probe_domain == domain && c->probe.iova == iova) {
+		c->has_probe = 0;
+		count(PFNW_S_MAPS_INTERNAL, 1);
+		tally(c, PFNW_S_INTERNAL_PAGES, c->probe.pages);
+		if (want_maps) {
+			c->map = c->probe;
+			send_map(c, 0, 1);
+		}
+	}
+	if (c->n[PFNW_S_INTERNAL_PAGES] && !c->n[PFNW_S_MAPS])
+		return 0; /* the test mapping going away again */
+	if (want_ledger)
+		ledger_unmapped(c, iova, done >> PFNW_PAGE_SHIFT);
+	if (done < bytes && c->kind != CALL_MAP) {
+		/* (A map that failed takes back what it had not got to, too.) */
+		struct broken b = { .rule = PFNW_RULE_SHORT_UNMAP,
+				    .iova = iova,
+				    .bytes = bytes,
+				    .done = done,
+				    .pages = (bytes - done) >> PFNW_PAGE_SHIFT };
+
+		find_dma(c, iova);
+		load_iotable(c, domain);
+		breach(ctx, c, &b);
+	}
+	if (c->kind == CALL_DETACH) {
+		tally(c, PFNW_S_TEARDOWN_PAGES, done >> PFNW_PAGE_SHIFT);
+		return 0;
+	}
+	tally(c, PFNW_S_UNMAPS, 1);
+	tally(c, PFNW_S_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);
+	if (!want_maps)
+		return 0;
+	r = reserve(sizeof(*r));
+	if (!r)
+		return 0;
+	fill_hdr(&r->h, PFNW_EV_UNMAP, c);
+	r->iova = iova;
+	r->bytes = bytes;
+	r->unmapped = done;
+	submit(r);
+	return 0;
+}
+
+/* One hook for iommu_unmap() and iommu_unmap_fast(), where it has a symbol. */
+SEC("?fexit/__iommu_unmap")
+int BPF_PROG(unmap_core_out, struct iommu_domain *domain, unsigned long iova, size_t size)
+{
+	u64 ret = 0;
+
+	bpf_get_func_ret(ctx, &ret);
+	return unmapped(ctx, domain, iova, size, ret);
+}
+
+SEC("?fexit/iommu_unmap")
+int BPF_PROG(unmap_out, struct iommu_domain *domain, unsigned long iova, size_t size)
+{
+	u64 ret = 0;
+
+	bpf_get_func_ret(ctx, &ret);
+	return unmapped(ctx, domain, iova, size, ret);
+}
+
+SEC("?fexit/iommu_unmap_fast")
+int BPF_PROG(unmap_fast_out, struct iommu_domain *domain, unsigned long iova, size_t size)
+{
+	u64 ret = 0;
+
+	bpf_get_func_ret(ctx, &ret);
+	return unmapped(ctx, domain, iova, size, ret);
+}
+
+/*
+ * The kernel's own answer: VFIO asks it what to unpin. 0 says "not mapped" and is also
+ * an address; VFIO skips such a page and keeps it pinned for ever.
+ */
+SEC("?fexit/iommu_iova_to_phys")
+int BPF_PROG(phys_out, struct iommu_domain *domain, u64 iova, u64 ret)
+{
+	struct context *c = inside();
+	struct broken b = {};
+	u64 pa = 0;
+	int level;
+
+	if (!c || c->in_claim || !want_iommu ||
+	    (c->domain != (u64)domain &&
+	     (domain->type != IOMMU_DOMAIN_UNMANAGED || !find_group(c, (u64)domain))))
+		return 0;
+	if (c->io.domain != (u64)domain || !c->io.f.huge)
+		load_iotable(c, (u64)domain);
+	if (c->io.f.kind == PFNW_IOMMU_UNKNOWN)
+		return 0;
+	if (c->io.f.kind == PFNW_IOMMU_VIRTIO) {
+		level = virtio_find(&c->io, iova);
+		if (level > 0)
+			pa = c->io.node_pa + (iova - c->io.node_start);
+	} else {
+		level = io_find(&c->io, iova);
+		if (level > 0)
+			pa = iommu_leaf_pa(&c->io.f, level, c->io.entry, iova);
+	}
+	if (level < 0)
+		return 0;
+	tally(c, PFNW_S_PHYS_WITNESS, 1);
+	if (ret && ret == pa)
+		return 0;
+	if (!find_dma(c, iova) || iova - c->dma_iova >= c->dma_bytes)
+		return 0; /* nothing of VFIO's */
+	/* translated, and the kernel says 0; or physical 0 itself; or they disagree */
+	b.rule = ret ? PFNW_RULE_IOMMU : level > 0 ? PFNW_RULE_PA_ZERO : PFNW_RULE_IOMMU;
+	b.iova = iova;
+	b.bytes = PAGE_BYTES;
+	b.done = ret;
+	b.pages = 1;
+	return breach(ctx, c, &b);
+}

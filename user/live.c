@@ -1,0 +1,635 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+#include "live.h"
+#include "ledger_order.h"
+#include "pfnwatch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "pfnwatch.skel.h"
+
+#define PAGE_BYTES 4096ULL
+#define SETTLE_NS 30000000ULL /* a change is looked at so long after it: others join it */
+#define EXIT_NS 300000000ULL /* an owner that exits closes its files in that time */
+#define REBUILD_NS 50000000ULL
+#define MAX_DIRTY 4096 /* ranges that wait; more: all of their mm */
+
+/* As in bpf/core.bpf.h. */
+struct container_state {
+	uint64_t generation, seq, begun, ended;
+};
+
+/* A range of VAs whose page tables changed. */
+struct dirty {
+	uint64_t mm, start, end;
+	uint64_t due_ns, since_ns;
+	uint8_t fn;
+	uint32_t n_stack;
+	__u64 stack[PFNW_STACK];
+};
+
+struct rebuild {
+	uint64_t container, generation, due_ns;
+	int tries;
+};
+
+struct live {
+	struct session *session;
+	struct live_ops ops;
+	struct ledger *ledger;
+	struct ledger *stale; /* pages that were told */
+	struct ledger_order *order;
+	struct audit audit;
+	struct dirty *dirty;
+	size_t n_dirty, room_dirty;
+	struct rebuild *rebuild;
+	size_t n_rebuild;
+	bool settling; /* a record may repeat what was read from the kernel */
+	const struct dirty *cause; /* of the look under way; NULL: none is known */
+	struct live_counts count;
+	struct audit_counts told;
+};
+
+static uint64_t clock_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+/* ---- the ledger ---- */
+
+static void ask_rebuild(struct live *l, uint64_t container, uint64_t generation, uint64_t due)
+{
+	struct rebuild *r;
+
+	for (size_t i = 0; i < l->n_rebuild; i++)
+		if (l->rebuild[i].container == container) {
+			l->rebuild[i].generation = generation;
+			return;
+		}
+	r = realloc(l->rebuild, (l->n_rebuild + 1) * sizeof(*r));
+	if (!r) {
+		l->count.unread++;
+		return;
+	}
+	l->rebuild = r;
+	r += l->n_rebuild++;
+	memset(r, 0, sizeof(*r));
+	r->container = container;
+	r->generation = generation;
+	r->due_ns = due;
+}
+
+static bool being_rebuilt(const struct live *l, uint64_t container)
+{
+	for (size_t i = 0; i < l->n_rebuild; i++)
+		if (l->rebuild[i].container == container)
+			return true;
+	return false;
+}
+
+static void map_runs(struct live *l, const struct pfnw_ev_ledger *e)
+{
+	struct ledger_dma d = { .domain = e->h.domain,
+				.container = e->container,
+				.iova = e->dma_iova,
+				.va = e->dma_va,
+				.mm = e->h.mm,
+				.since_ns = e->h.ts_ns,
+				.prot = e->prot,
+				.tgid = e->h.tgid,
+				.group = e->h.group };
+	uint64_t iova = e->iova;
+
+	memcpy(d.comm, e->h.comm, sizeof(d.comm));
+	for (uint32_t i = 0; i < e->n && i < PFNW_LEDGER_RUNS; i++) {
+		uint64_t pages = (e->run[i] >> PFNW_RUN_PAGES_SHIFT) + 1;
+		int64_t over = ledger_map(l->ledger, &d, iova, e->run[i] & PFNW_RUN_PFN, pages);
+
+		/* while it is read from the kernel, a record may repeat what was read */
+		if (over > 0 && !l->settling)
+			l->ops.overlap(l->ops.ctx, e, iova, over);
+		if (over < 0)
+			ask_rebuild(l, e->container, e->generation, clock_ns() + REBUILD_NS);
+		ledger_unmap(l->stale, e->h.domain, iova, pages);
+		iova += pages * PAGE_BYTES;
+	}
+}
+
+static void keep_domains(struct live *l, const struct pfnw_ev_ledger *e)
+{
+	struct ledger_domain_cursor c = { 0 };
+	uint64_t *gone = NULL;
+	size_t n = 0;
+
+	while (ledger_next_domain(l->ledger, &c)) {
+		struct ledger_cursor k;
+		struct ledger_run run;
+		bool there = false;
+		uint64_t *p;
+
+		ledger_seek(&k, c.domain, 0, LEDGER_ALL);
+		if (!ledger_next(l->ledger, &k, &run) || run.dma->container != e->container)
+			continue;
+		for (uint32_t i = 0; i < e->n && i < PFNW_LEDGER_RUNS; i++)
+			there |= e->run[i] == c.domain;
+		if (there)
+			continue;
+		p = realloc(gone, (n + 1) * sizeof(*p));
+		if (!p)
+			break;
+		gone = p;
+		gone[n++] = c.domain;
+	}
+	for (size_t i = 0; i < n; i++) {
+		ledger_drop_domain(l->ledger, gone[i]);
+		ledger_drop_domain(l->stale, gone[i]);
+	}
+	free(gone);
+}
+
+static void apply(void *ctx, uint64_t container, uint64_t generation, uint64_t seq,
+		  const void *record, size_t bytes)
+{
+	const struct pfnw_ev_ledger *e = record;
+	struct live *l = ctx;
+
+	(void)generation;
+	(void)seq;
+	(void)bytes;
+	switch (e->op) {
+	case PFNW_LEDGER_MAP:
+		map_runs(l, e);
+		break;
+	case PFNW_LEDGER_UNMAP:
+		ledger_unmap(l->ledger, e->h.domain, e->iova, e->n_pages);
+		ledger_unmap(l->stale, e->h.domain, e->iova, e->n_pages);
+		break;
+	case PFNW_LEDGER_DOMAINS:
+		keep_domains(l, e);
+		break;
+	case PFNW_LEDGER_GONE:
+		ledger_drop_container(l->ledger, container);
+		ledger_drop_container(l->stale, container);
+		ledger_order_forget(l->order, container);
+		break;
+	}
+}
+
+static void lost(void *ctx, uint64_t container, uint64_t generation)
+{
+	struct live *l = ctx;
+
+	l->count.losses++;
+	ask_rebuild(l, container, generation, clock_ns());
+}
+
+static void renewed(void *ctx, uint64_t container, uint64_t old_generation, uint64_t generation)
+{
+	struct live *l = ctx;
+
+	(void)old_generation;
+	(void)generation;
+	ledger_drop_container(l->ledger, container);
+	ledger_drop_container(l->stale, container);
+}
+
+void live_ledger(struct live *l, const struct pfnw_ev_ledger *e, size_t bytes)
+{
+	/* number 0: the container could not be told from others */
+	if (!e->seq) {
+		l->count.losses++;
+		ask_rebuild(l, e->container, e->generation, clock_ns());
+		return;
+	}
+	l->settling = being_rebuilt(l, e->container);
+	ledger_order_push(l->order, e, bytes, e->container, e->generation, e->seq, clock_ns());
+	l->settling = false;
+}
+
+static bool state_of(struct live *l, uint64_t container, struct container_state *s)
+{
+	return !bpf_map_lookup_elem(bpf_map__fd(l->session->skel->maps.containers), &container, s);
+}
+
+/* The container as it is known by its identity only. 0, or -1: it is gone. */
+static int look_up(struct live *l, uint64_t container, struct audit_container *k,
+		   struct container_state *s)
+{
+	memset(k, 0, sizeof(*k));
+	if (!state_of(l, container, s))
+		return -1;
+	k->container = container;
+	k->generation = s->generation;
+	k->fd = -1;
+	return audit_read_domains(l->session, k);
+}
+
+/* Read the ledger of a container anew. false: not now. */
+static bool rebuild_one(struct live *l, struct rebuild *r)
+{
+	struct container_state before, after;
+	struct audit_container k;
+	bool quiet;
+
+	if (look_up(l, r->container, &k, &before)) {
+		/* gone, or without a domain: then it has nothing mapped */
+		ledger_drop_container(l->ledger, r->container);
+		ledger_drop_container(l->stale, r->container);
+		if (!state_of(l, r->container, &before))
+			ledger_order_forget(l->order, r->container);
+		return true;
+	}
+	ledger_drop_container(l->ledger, r->container);
+	if (audit_read_ledger(l->session, &k, l->ledger, NULL))
+		return false;
+	if (!state_of(l, r->container, &after) || after.generation != before.generation)
+		return false;
+	quiet = before.begun == before.ended && after.begun == before.begun;
+	if (!quiet && r->tries++ < 20)
+		return false;
+	/*
+	 * Records up to before.seq are in what was read. What came since is applied to it;
+	 * some of that was read, too: applying it twice changes nothing.
+	 */
+	l->settling = !quiet;
+	if (ledger_order_resync(l->order, r->container, before.generation, before.seq) == -ESTALE) {
+		l->settling = false;
+		return false;
+	}
+	l->settling = false;
+	l->count.rebuilds++;
+	return true;
+}
+
+static void rebuild_due(struct live *l, uint64_t now)
+{
+	for (size_t i = 0; i < l->n_rebuild;) {
+		struct rebuild *r = &l->rebuild[i];
+
+		if (r->due_ns > now) {
+			i++;
+		} else if (rebuild_one(l, r)) {
+			l->rebuild[i] = l->rebuild[--l->n_rebuild];
+		} else {
+			r->due_ns = now + REBUILD_NS;
+			i++;
+		}
+	}
+}
+
+/* ---- what goes stale ---- */
+
+void live_change(struct live *l, const struct pfnw_ev_change *e)
+{
+	struct dirty *d;
+	uint64_t now = clock_ns();
+
+	l->count.changes++;
+	for (size_t i = 0; i < l->n_dirty; i++) {
+		d = &l->dirty[i];
+		if (d->mm != e->h.mm || d->fn != e->fn || d->start > e->end || e->start > d->end)
+			continue;
+		/* the same once more, or next to it: one look for both, its stack speaks */
+		if (e->start < d->start)
+			d->start = e->start;
+		if (e->end > d->end)
+			d->end = e->end;
+		return;
+	}
+	if (l->n_dirty >= MAX_DIRTY) {
+		l->dirty[l->n_dirty - 1].start = 0;
+		l->dirty[l->n_dirty - 1].end = ~0ULL;
+		l->dirty[l->n_dirty - 1].mm = 0;
+		return;
+	}
+	if (l->n_dirty == l->room_dirty) {
+		size_t room = l->room_dirty ? 2 * l->room_dirty : 64;
+
+		d = realloc(l->dirty, room * sizeof(*d));
+		if (!d) {
+			live_lost_changes(l);
+			return;
+		}
+		l->dirty = d;
+		l->room_dirty = room;
+	}
+	d = &l->dirty[l->n_dirty++];
+	d->mm = e->h.mm;
+	d->start = e->start;
+	d->end = e->end;
+	d->fn = e->fn;
+	d->since_ns = e->h.ts_ns;
+	d->due_ns = now + (e->fn == PFNW_CHANGE_EXIT ? EXIT_NS : SETTLE_NS);
+	d->n_stack = e->n_stack;
+	memcpy(d->stack, e->stack, sizeof(d->stack));
+}
+
+void live_lost_changes(struct live *l)
+{
+	struct pfnw_ev_change all = { .start = 0, .end = ~0ULL };
+
+	live_change(l, &all);
+}
+
+static void tell(struct live *l, const struct audit_finding *f)
+{
+	struct audit_counts *c = &l->told;
+	struct ledger_run run;
+	uint64_t iova = f->dma->iova + f->odd.off_pages * PAGE_BYTES;
+
+	if (f->j.verdict == V_STALE) {
+		c->told_stale += f->odd.n_pages;
+		if (!(l->audit.break_on & 1u << stale_severity(f->j.how)))
+			c->tolerated += f->odd.n_pages;
+	} else if (f->j.verdict == V_MISMATCH) {
+		c->told_mismatch += f->odd.n_pages;
+		for (int i = 0; i < PFNW_RULES; i++)
+			if (f->j.rules & 1u << i)
+				c->rule[i] += f->odd.n_pages;
+	} else if (f->j.verdict == V_RACED) {
+		c->pages.raced += f->odd.n_pages;
+	}
+	/* (not in the ledger any more: it was unmapped since, and was seen when mapped) */
+	if ((f->j.verdict == V_STALE || f->j.verdict == V_MISMATCH) &&
+	    ledger_find(l->ledger, f->domain->domain, iova, &run) && !run.dma->since_ns)
+		c->told_before += f->odd.n_pages;
+	if (f->j.how) {
+		c->stale_by[f->j.how] += f->odd.n_pages;
+		c->severity[stale_severity(f->j.how)] += f->odd.n_pages;
+	}
+	l->ops.found(l->ops.ctx, f);
+}
+
+/* A page that was told already is not told again. */
+static void on_found(void *ctx, const struct audit_finding *f)
+{
+	struct audit_finding g = *f;
+	struct live *l = ctx;
+	uint64_t at = f->odd.off_pages, end = at + f->odd.n_pages;
+	struct ledger_dma d = { .domain = f->domain->domain,
+				.container = f->container->container,
+				.iova = f->dma->iova,
+				.prot = f->j.how };
+
+	if (l->cause && l->cause->fn) {
+		g.change_ns = l->cause->since_ns;
+		g.stack = l->cause->stack;
+		g.n_stack = l->cause->n_stack;
+	}
+	while (at < end) {
+		uint64_t iova = f->dma->iova + at * PAGE_BYTES, n = end - at;
+		struct ledger_cursor c;
+		struct ledger_run run;
+
+		ledger_seek(&c, d.domain, iova, n);
+		if (ledger_next(l->stale, &c, &run)) {
+			if (run.iova == iova && run.dma->prot == d.prot) {
+				at += run.pages;
+				continue;
+			}
+			if (run.iova > iova)
+				n = (run.iova - iova) / PAGE_BYTES;
+			else
+				n = run.pages;
+		}
+		ledger_map(l->stale, &d, iova, iova / PAGE_BYTES, n);
+		g.odd.off_pages = at;
+		g.odd.n_pages = n;
+		tell(l, &g);
+		at += n;
+	}
+}
+
+/* Compare what of @d's VAs is mapped. false: look again later. */
+static bool look_at(struct live *l, const struct ledger_dma *led, uint64_t start, uint64_t end)
+{
+	struct container_state s;
+	struct audit_container k;
+	struct pfnw_dma *d;
+	uint64_t lo, hi;
+	bool more, done = true;
+	size_t n;
+
+	if (look_up(l, led->container, &k, &s))
+		return true; /* gone, and its mappings with it */
+	d = calloc(PFNW_LIST_DMAS, sizeof(*d));
+	if (!d || audit_list_dmas(l->session, &k, led->iova, d, &n, &more) || !n ||
+	    d->iova != led->iova || d->va != led->va || !d->mapped)
+		goto out; /* unmapped meanwhile */
+	if (!d->mm_users && d->leaving) {
+		done = false; /* it is about to close its files */
+		goto out;
+	}
+	lo = start > d->va ? start - d->va : 0;
+	hi = end - d->va < d->bytes ? end - d->va : d->bytes;
+	if (end <= d->va || lo >= hi)
+		goto out;
+	l->count.looks++;
+	audit_range(&l->audit, &k, d, lo / PAGE_BYTES,
+		    (hi + PAGE_BYTES - 1) / PAGE_BYTES - lo / PAGE_BYTES);
+out:
+	free(d);
+	return done;
+}
+
+/* false: keep it for later. */
+static bool look_at_dirty(struct live *l, const struct dirty *x)
+{
+	const struct ledger_dma *d = NULL;
+	struct ledger_dma at;
+	bool done = true;
+
+	l->cause = x;
+	l->audit.change = x->fn;
+	/* (a copy: the look may not keep the entry alive) */
+	while ((d = x->mm ? ledger_next_va(l->ledger, x->mm, x->start, x->end - x->start,
+					   d ? &at : NULL) :
+			    ledger_next_dma(l->ledger, d ? &at : NULL))) {
+		at = *d;
+		if (!look_at(l, &at, x->start, x->end))
+			done = false;
+	}
+	l->cause = NULL;
+	l->audit.change = 0;
+	return done;
+}
+
+void live_tick(struct live *l, bool all)
+{
+	uint64_t now = clock_ns();
+
+	ledger_order_tick(l->order, now);
+	rebuild_due(l, all ? ~0ULL : now);
+	for (size_t i = 0; i < l->n_dirty;) {
+		struct dirty x = l->dirty[i];
+
+		if (x.due_ns > now && !all) {
+			i++;
+			continue;
+		}
+		/* looked at a copy: what comes meanwhile makes a new entry */
+		l->dirty[i] = l->dirty[--l->n_dirty];
+		if (look_at_dirty(l, &x))
+			continue;
+		x.due_ns = now + SETTLE_NS;
+		if (all || l->n_dirty >= l->room_dirty) {
+			l->count.pending++;
+			continue;
+		}
+		l->dirty[l->n_dirty++] = x;
+		i++;
+	}
+}
+
+/* ---- begin and end ---- */
+
+struct live *live_new(struct session *s, const struct live_ops *ops, uint32_t break_on)
+{
+	struct live *l = calloc(1, sizeof(*l));
+	struct ledger_order_config c = { .max_records = 65536,
+					 .max_bytes = 32 << 20,
+					 .max_age_ns = 200000000ULL,
+					 .max_memory = 64 << 20,
+					 .ctx = l,
+					 .apply = apply,
+					 .lost = lost,
+					 .renewed = renewed };
+	uint64_t seed[2] = { 0 };
+
+	if (!l)
+		return NULL;
+	if (getrandom(seed, sizeof(seed), 0) < 0)
+		seed[0] = clock_ns();
+	l->session = s;
+	l->ops = *ops;
+	l->ledger = ledger_new(seed[0], 0);
+	l->stale = ledger_new(seed[1], 0);
+	l->order = ledger_order_new(&c);
+	l->audit.session = s;
+	l->audit.break_on = break_on;
+	l->audit.ctx = l;
+	l->audit.found = on_found;
+	if (!l->ledger || !l->stale || !l->order) {
+		live_free(l);
+		return NULL;
+	}
+	return l;
+}
+
+void live_free(struct live *l)
+{
+	if (!l)
+		return;
+	ledger_free(l->ledger);
+	ledger_free(l->stale);
+	ledger_order_free(l->order);
+	free(l->dirty);
+	free(l->rebuild);
+	free(l);
+}
+
+int live_begin(struct live *l, int group)
+{
+	struct audit_container *list;
+	size_t n;
+	int ret = audit_find(l->session, 0, group, &list, &n);
+
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < n; i++)
+		ask_rebuild(l, list[i].container, list[i].generation, 0);
+	/* while they are held, they cannot be others */
+	rebuild_due(l, ~0ULL);
+	audit_release(list, n);
+	return EXIT_PROVEN;
+}
+
+static bool on_drift(void *ctx, const struct ledger_difference *d)
+{
+	if (getenv("PFNWATCH_DEBUG"))
+		fprintf(stderr, "drift: iova 0x%llx %llu pages, ledger %d kernel %d\n",
+			(unsigned long long)d->iova, (unsigned long long)d->pages, d->in_a,
+			d->in_b);
+	(void)ctx;
+	return true;
+}
+
+void live_compare(struct live *l)
+{
+	struct ledger_domain_cursor c = { 0 };
+	struct ledger *kernel = ledger_new(clock_ns(), 0);
+	uint64_t *seen = NULL, n_seen = 0;
+
+	if (!kernel)
+		return;
+	while (ledger_next_domain(l->ledger, &c)) {
+		struct container_state before, after;
+		struct audit_container k;
+		struct ledger_cursor at;
+		struct ledger_run run;
+		uint64_t *p, container;
+		bool known = false;
+
+		ledger_seek(&at, c.domain, 0, LEDGER_ALL);
+		if (!ledger_next(l->ledger, &at, &run))
+			continue;
+		container = run.dma->container;
+		for (uint64_t i = 0; i < n_seen; i++)
+			known |= seen[i] == container;
+		if (known)
+			continue;
+		p = realloc(seen, (n_seen + 1) * sizeof(*p));
+		if (!p)
+			break;
+		seen = p;
+		seen[n_seen++] = container;
+		if (look_up(l, container, &k, &before) ||
+		    audit_read_ledger(l->session, &k, kernel, NULL) ||
+		    !state_of(l, container, &after) || after.seq != before.seq ||
+		    after.begun != after.ended || ledger_order_out_of_order(l->order, container)) {
+			/* it moves: nothing can be said of it */
+			for (uint32_t i = 0; i < k.n_domains; i++) {
+				ledger_drop_domain(kernel, k.domain[i].domain);
+				ledger_drop_domain(l->ledger, k.domain[i].domain);
+			}
+			if (state_of(l, container, &after))
+				l->count.unread++;
+			else
+				ledger_drop_container(l->ledger, container);
+			c.begun = false;
+		}
+	}
+	{
+		struct ledger_totals t;
+
+		ledger_totals(kernel, &t);
+		l->count.compared_pages += t.pages;
+	}
+	l->count.drift_pages += ledger_diff(l->ledger, kernel, LEDGER_CMP_RW, on_drift, NULL);
+	ledger_free(kernel);
+	free(seen);
+}
+
+void live_counts(const struct live *l, struct live_counts *c)
+{
+	struct ledger_totals t;
+
+	*c = l->count;
+	c->audit = l->told;
+	c->audit.dmas_changed = l->audit.count.dmas_changed;
+	ledger_totals(l->ledger, &t);
+	c->runs = t.runs;
+	c->pages = t.pages;
+	c->dmas = t.dmas;
+	c->bytes = ledger_bytes(l->ledger);
+	c->pending += l->n_dirty;
+}
