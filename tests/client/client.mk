@@ -30,7 +30,7 @@ $(BUILD)/tests/mmops: $(CLIENT_OBJ)/mmops.o
 	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(BUILD)/tests/storm: $(addprefix $(CLIENT_OBJ)/,$(CLIENT_STORM:.c=.o) \
-		account.o iova.o vfio.o)
+		account.o iova.o pagemap.o pause.o vfio.o)
 	$(say) LINK $@
 	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 
