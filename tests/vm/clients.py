@@ -28,7 +28,10 @@ def qemu_guest():
     pages = listener_pages(text, "vfio_listener_region_add_ram")
     holds("pages that QEMU mapped, by its trace: the guest's memory at least",
           pages >= GUEST_MIB * 256, pages)
-    kit.proven(checked.conclusion, checked.code, pages)
+    # Before 6.2 a read-only pin does not unshare: QEMU maps its BIOS for reading, then writes it.
+    known = checked.conclusion["stale_by"].get("cow", 0)
+    holds("stale, of all cases only cow, and no more than a BIOS has", known in (0, 64), known)
+    kit.proven(checked.conclusion, checked.code, pages, known=known)
     removed = listener_pages(text, "vfio_listener_region_del")
     holds("unmapped pages: what QEMU removed, and the rest at its end",
           checked.conclusion["unmaps"]["pages"] in (removed, pages),
