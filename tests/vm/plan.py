@@ -70,18 +70,22 @@ def boots():
         for iommu in IOMMUS:
             here = f"{kernel}/{iommu}"
             boot(here, kernel, iommu, "layout", "bar-huge", "qemu-guest", "trace-maps-claims", "trace-text",
-                 "probe", **HUGE)
+                 "probe", "audit-layout", **HUGE)
+            boot(f"{here}/audit", kernel, iommu, "audit-qemu", "audit-many", "audit-stale",
+                 "audit-narrowed", "audit-killed", "audit-storm", mem="6G")
             boot(f"{here}/smp1-4-levels", kernel, iommu, "layout", "probe", smp=1, la57=False,
                  **HUGE)
         # What does not depend on the IOMMU: on one of them, not the same on both kernels.
         one, other = IOMMUS if kernel == KERNELS[0] else reversed(IOMMUS)
         boot(f"{kernel}/{one}/input", kernel, one, *bad, "help", "no-colours", "json-versions",
-             "trace-quiet-duration")
+             "trace-quiet-duration", "audit-empty", "audit-input", "audit-rounds")
         boot(f"{kernel}/{other}/limits", kernel, other, "trace-filters", "trace-latency-host",
              "ring-", "contexts-", "blind-", "two-at-once", "killed-", "interrupted-",
              "one-gib-scattered", mem="5G")
         boot(f"{kernel}/{one}/storm", kernel, one, "storm")
         boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1)
+        boot(f"{kernel}/{one}/audit-cost", kernel, one, "audit-cost", icount=True, smp=1, mem="5G",
+             timeout=1500)
         boot(f"{kernel}/{one}/lockdown", kernel, one, "bad-lockdown",
              append="lockdown=confidentiality")
         boot(f"{kernel}/{one}/no-vfio", kernel, one, "bad-no-vfio", vfio=False)
