@@ -8,6 +8,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import time
 
 import clients
 import kit
@@ -387,7 +388,6 @@ ENTRY = 8               # bytes in pagemap
 
 
 def pagemap_ns(pid, maps):
-    import time
     with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
         buffer = bytearray(1 << 20)
         best = None
