@@ -4,7 +4,7 @@
 import importlib
 import pathlib
 
-MODULES = ("layouts", "clients", "tracing", "badinput", "limits", "mutants")
+MODULES = ("layouts", "clients", "tracing", "badinput", "limits", "mutants", "diverge")
 MUTANTS = pathlib.Path(__file__).resolve().parent.parent / "mutants"
 
 
