@@ -472,3 +472,35 @@ def load_pfnscatter(pages, order):
         must(["rmmod", "pfnscatter"])
     must(["insmod", os.environ["PFNW_PFNSCATTER"], f"npages={pages}", f"order={order}"])
     wait_until("/dev/pfnscatter", lambda: os.path.exists("/dev/pfnscatter"))
+
+
+class Liar:
+    """The IOMMU driver that does not do what it was asked for (tests/modules/pfndiverge)."""
+
+    PARAMETERS = pathlib.Path("/sys/module/pfndiverge/parameters")
+    LIES = pathlib.Path("/sys/kernel/debug/pfndiverge/lies")
+
+    def __init__(self, what, **parameters):
+        self.what, self.parameters = what, parameters
+
+    def __enter__(self):
+        must(["insmod", os.environ["PFNW_PFNDIVERGE"],
+              *(f"{k}={v}" for k, v in self.parameters.items())])
+        self.tell(self.what)
+        return self
+
+    def __exit__(self, *_):
+        must(["rmmod", "pfndiverge"])
+
+    def tell(self, what):
+        """From now on; "off" is the truth."""
+        (self.PARAMETERS / "what").write_text(what)
+
+    def get(self, parameter):
+        return int((self.PARAMETERS / parameter).read_text(), 0)
+
+    def lies(self):
+        """Every lie so far, and nothing but those."""
+        lies = [json.loads(line) for line in self.LIES.read_text().splitlines()]
+        equal("lies on record", len(lies), self.get("hits"))
+        return lies
