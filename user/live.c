@@ -364,21 +364,30 @@ static void tell(struct live *l, const struct audit_finding *f)
 }
 
 /*
- * The change to name: a fault brings another frame only where something took the old one
- * away, and that may wait to be looked at, too.
+ * The change to name, of all that wait to be looked at: the first that took the page
+ * away. A fault only brings another frame where something did that, and mremap() zaps
+ * what it has moved away before.
  */
 static const struct dirty *who_did_it(const struct live *l, uint64_t mm, uint64_t va)
 {
-	if (!l->cause || l->cause->fn < PFNW_CHANGE_PROT)
-		return l->cause;
+	const struct dirty *best = l->cause;
+
 	for (size_t i = 0; i < l->n_dirty; i++) {
 		const struct dirty *d = &l->dirty[i];
+		bool takes = d->fn && d->fn < PFNW_CHANGE_PROT, better;
 
-		if (d->mm == mm && d->fn && d->fn < PFNW_CHANGE_PROT && d->start <= va &&
-		    va < d->end)
-			return d;
+		if (d->mm != mm || !d->fn || d->start > va || va >= d->end)
+			continue;
+		if (!best || !best->fn)
+			better = true;
+		else if (takes != (best->fn < PFNW_CHANGE_PROT))
+			better = takes;
+		else
+			better = d->since_ns < best->since_ns;
+		if (better)
+			best = d;
 	}
-	return l->cause;
+	return best;
 }
 
 static uint8_t change_of(void *ctx, uint64_t mm, uint64_t va)
@@ -418,7 +427,9 @@ static void on_found(void *ctx, const struct audit_finding *f)
 
 		ledger_seek(&c, d.domain, iova, n);
 		if (ledger_next(l->stale, &c, &run)) {
-			if (run.iova == iova && run.dma->prot == d.prot) {
+			/* stale is stale, by whatever name; only narrowed may become it */
+			if (run.iova == iova &&
+			    (run.dma->prot == d.prot || run.dma->prot != STALE_NARROWED)) {
 				at += run.pages;
 				continue;
 			}
