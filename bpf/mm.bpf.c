@@ -357,7 +357,7 @@ int BPF_PROG(zap_hugetlb_out, void *tlb, struct vm_area_struct *vma, unsigned lo
  * the refactoring of 6.16 members of one; a mover of more than this mm knows is all.
  */
 struct pagetable_move_control___v {
-	unsigned long old_addr, old_end;
+	unsigned long old_addr, len_in;
 } __attribute__((preserve_access_index));
 
 static __always_inline void move_range(void *ctx, u64 *start, u64 *end)
@@ -370,7 +370,7 @@ static __always_inline void move_range(void *ctx, u64 *start, u64 *end)
 		bpf_get_func_arg(ctx, 0, &p);
 		c = (void *)p;
 		*start = BPF_CORE_READ(c, old_addr);
-		*end = BPF_CORE_READ(c, old_end);
+		*end = *start + BPF_CORE_READ(c, len_in);
 	} else {
 		/* (vma, old_addr, new_vma, new_addr, len, ...) */
 		bpf_get_func_arg(ctx, 1, &p);
