@@ -55,10 +55,18 @@ def audit(*options):
     return Audited(done)
 
 
-def held(*options, client=DMACLIENT):
-    """A client with everything mapped, that nobody has watched so far."""
-    ready = kit.fresh("ready")
-    return kit.start_ready([client, *options, "--hold", 600, "--ready-file", ready], ready)
+def held(*options):
+    """A client with everything mapped, and changed, that nobody has watched so far."""
+    client = kit.Background([DMACLIENT, *options, "--audit-hold"], stdin=subprocess.PIPE)
+    try:
+        # its account is complete up to here
+        kit.wait_until("the client is ready", lambda: client.process.poll() is not None or any(
+            b'"type":"ready"' in line for _, line in list(client.lines)))
+        equal("exit code of a client that should wait", client.process.poll(), None)
+    except kit.Failure:
+        client.__exit__()
+        raise
+    return client
 
 
 def told(program):
@@ -154,12 +162,19 @@ def audit_qemu():
         pages -= clients.listener_pages(text, "vfio_listener_region_del")
         holds("pages that QEMU has mapped, by its trace", pages >= QEMU_MIB * 256, pages)
         done = audit("--device", os.environ["LAB_EDU_BDF"])
-        done.proven(pages)
+        cow = sum(f["pages"] for f in done.findings)
+        equal("pages", done.pages, dict(seen=pages, match=pages - cow, mismatch=0, stale=cow,
+                                        raced=0, unverified=0, lost=0))
+        # The BIOS is mapped for reading, and loaded afterwards. Before 6.2 such a pin takes what
+        # is there and leaves it to the next write to copy it: the device reads the old page.
+        equal("findings", {(f["type"], f.get("case"), f["dma"]["prot"]) for f in done.findings},
+              {("stale", "cow", "r")} if kit.KERNEL == "6.1" else set())
+        equal("conclusion", (done.last["conclusion"], done.code), ("proven", 0))
         listing(qemu.pid, None, pages)
         qemu.process.stdin.write(b"quit\n")
         qemu.process.stdin.flush()
         equal("exit code of QEMU", qemu.end().code, 0)
-    kit.note(f"{pages} pages in {done.last['duration_ns'] / 1e9:.2f} s")
+    kit.note(f"{pages} pages, {cow} of them copied since, in {done.last['duration_ns'] / 1e9:.2f} s")
 
 
 @case("audit-many")
@@ -270,14 +285,14 @@ def audit_killed_owner():
 @case("audit-storm")
 def audit_storm():
     """Mapping and unmapping all the time; what is mapped is left alone: nothing is stale."""
-    with kit.Background([STORM, "--seconds", 12, "--calm"]) as storm:
+    with kit.Background([STORM, "--seconds", 25, "--calm"]) as storm:
         kit.wait_until("the storm has its container", lambda: kit.run(
             [PFNWATCH, "ls", "--pid", storm.pid]).code == 0)
         done = audit("--watch", 1, "--rounds", 5)
         equal("exit code of the storm", storm.end().code, 0)
     equal("rounds", len(done.rounds), 5)
     accuses_nobody(done)
-    holds("pages that were looked at", done.rounds[0]["pages"]["match"], done.rounds)
+    holds("pages that were looked at", sum(r["pages"]["match"] for r in done.rounds), done.rounds)
     kit.note(f"{[r['pages']['match'] for r in done.rounds]} pages match, "
              f"{[r['pages']['raced'] for r in done.rounds]} raced")
 
@@ -285,7 +300,7 @@ def audit_storm():
 @case("audit-storm-wild")
 def audit_storm_wild():
     """What is mapped changes too, so there are stale pages; but the IOMMU is never blamed."""
-    with kit.Background([STORM, "--seconds", 12]) as storm:
+    with kit.Background([STORM, "--seconds", 25]) as storm:
         kit.wait_until("the storm has its container", lambda: kit.run(
             [PFNWATCH, "ls", "--pid", storm.pid]).code == 0)
         done = audit("--watch", 1, "--rounds", 5)
@@ -297,7 +312,9 @@ def audit_storm_wild():
     equal("cases that cannot be", {f.get("case") for f in done.findings} & impossible, set())
     stale = any(r["pages"]["stale"] for r in done.rounds)
     holds("exit code", done.code == 1 if stale else done.code in (0, 3), done.code)
-    kit.note(f"{[r['pages']['stale'] for r in done.rounds]} pages stale, "
+    holds("pages that were looked at", sum(r["pages"]["seen"] for r in done.rounds), done.rounds)
+    kit.note(f"{[r['pages']['match'] for r in done.rounds]} pages match, "
+             f"{[r['pages']['stale'] for r in done.rounds]} stale, "
              f"{[r['pages']['raced'] for r in done.rounds]} raced")
 
 
@@ -325,7 +342,7 @@ STALE = (
     Stale("anon", "mremap", "unmapped", "error"),   # where it went is seen only while it goes
     Stale("shmem", "punch", "punched", "error", STRIDE),
     Stale("pfnmap", "pfnmap-drop", "pfnmap-zapped", "bug"),
-    Stale("pfnmap", "pfnmap-shuffle", "pfnmap-changed", "bug"),
+    Stale("pfnmap", "pfnmap-shuffle", "pfnmap-changed", "bug", ("--retouch",)),
 )
 
 
