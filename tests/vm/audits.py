@@ -55,10 +55,18 @@ def audit(*options):
     return Audited(done)
 
 
-def held(*options, client=DMACLIENT):
-    """A client with everything mapped, that nobody has watched so far."""
-    ready = kit.fresh("ready")
-    return kit.start_ready([client, *options, "--hold", 600, "--ready-file", ready], ready)
+def held(*options):
+    """A client with everything mapped, and changed, that nobody has watched so far."""
+    client = kit.Background([DMACLIENT, *options, "--audit-hold"], stdin=subprocess.PIPE)
+    try:
+        # its account is complete up to here
+        kit.wait_until("the client is ready", lambda: client.process.poll() is not None or any(
+            b'"type":"ready"' in line for _, line in list(client.lines)))
+        equal("exit code of a client that should wait", client.process.poll(), None)
+    except kit.Failure:
+        client.__exit__()
+        raise
+    return client
 
 
 def told(program):
@@ -126,15 +134,29 @@ def one_layout(layout):
     with held("--layout", layout.name, "--pages", layout.pages, "--maps", layout.maps,
               *layouts.options(layout)) as client:
         audit("--pid", client.pid).proven(layout.all_pages)
-        maps = kit.of_type(told(client), "map")
-        equal("mappings in the account", len(maps), layout.maps)
-        domain, = listing(client.pid, maps, layout.all_pages)
+        equal("mappings in the account", len(kit.of_type(told(client), "map")), layout.maps)
         equal("pages of the account", ended(client)["pages"], layout.all_pages)
-    kit.note(f"{layout.all_pages} pages in {domain['runs']} runs, {domain['format']}")
+    kit.note(f"{layout.all_pages} pages")
 
 
 for _layout in layouts.LAYOUTS:
     case(f"audit-layout-{_layout.name}")(functools.partial(one_layout, _layout))
+
+
+@case("ls-layouts")
+def ls_layouts():
+    """Text and JSON have the totals, and each range, of the client's account."""
+    kit.load_pfnscatter(1024, "random")
+    with held("--layout", "anon,scattered,thp,huge2m,shmem,ro,pfnmap", "--pages", 509,
+              "--maps", 2) as client:
+        maps = kit.of_type(told(client), "map")
+        pages = sum(m["pages"] for m in maps)
+        domain, = listing(client.pid, maps, pages)
+        equal("pages of the account", ended(client)["pages"], pages)
+    holds("scattered pages and those of pfnmap are runs of their own",
+          domain["runs"] > 4 * 509 * 0.99, domain)
+    kit.note(f"{pages} pages in {domain['runs']} runs, {domain['format']}, "
+             f"{domain['leaf_pages']}")
 
 
 @case("audit-qemu")
@@ -154,12 +176,19 @@ def audit_qemu():
         pages -= clients.listener_pages(text, "vfio_listener_region_del")
         holds("pages that QEMU has mapped, by its trace", pages >= QEMU_MIB * 256, pages)
         done = audit("--device", os.environ["LAB_EDU_BDF"])
-        done.proven(pages)
+        cow = sum(f["pages"] for f in done.findings)
+        equal("pages", done.pages, dict(seen=pages, match=pages - cow, mismatch=0, stale=cow,
+                                        raced=0, unverified=0, lost=0))
+        # The BIOS is mapped for reading, and loaded afterwards. Before 6.2 such a pin takes what
+        # is there and leaves it to the next write to copy it: the device reads the old page.
+        equal("findings", {(f["type"], f.get("case"), f["dma"]["prot"]) for f in done.findings},
+              {("stale", "cow", "r")} if kit.KERNEL == "6.1" else set())
+        equal("conclusion", (done.last["conclusion"], done.code), ("proven", 0))
         listing(qemu.pid, None, pages)
         qemu.process.stdin.write(b"quit\n")
         qemu.process.stdin.flush()
         equal("exit code of QEMU", qemu.end().code, 0)
-    kit.note(f"{pages} pages in {done.last['duration_ns'] / 1e9:.2f} s")
+    kit.note(f"{pages} pages, {cow} of them copied since, in {done.last['duration_ns'] / 1e9:.2f} s")
 
 
 @case("audit-many")
@@ -270,14 +299,14 @@ def audit_killed_owner():
 @case("audit-storm")
 def audit_storm():
     """Mapping and unmapping all the time; what is mapped is left alone: nothing is stale."""
-    with kit.Background([STORM, "--seconds", 12, "--calm"]) as storm:
+    with kit.Background([STORM, "--seconds", 25, "--calm"]) as storm:
         kit.wait_until("the storm has its container", lambda: kit.run(
             [PFNWATCH, "ls", "--pid", storm.pid]).code == 0)
         done = audit("--watch", 1, "--rounds", 5)
         equal("exit code of the storm", storm.end().code, 0)
     equal("rounds", len(done.rounds), 5)
     accuses_nobody(done)
-    holds("pages that were looked at", done.rounds[0]["pages"]["match"], done.rounds)
+    holds("pages that were looked at", sum(r["pages"]["match"] for r in done.rounds), done.rounds)
     kit.note(f"{[r['pages']['match'] for r in done.rounds]} pages match, "
              f"{[r['pages']['raced'] for r in done.rounds]} raced")
 
@@ -285,7 +314,7 @@ def audit_storm():
 @case("audit-storm-wild")
 def audit_storm_wild():
     """What is mapped changes too, so there are stale pages; but the IOMMU is never blamed."""
-    with kit.Background([STORM, "--seconds", 12]) as storm:
+    with kit.Background([STORM, "--seconds", 25]) as storm:
         kit.wait_until("the storm has its container", lambda: kit.run(
             [PFNWATCH, "ls", "--pid", storm.pid]).code == 0)
         done = audit("--watch", 1, "--rounds", 5)
@@ -297,7 +326,9 @@ def audit_storm_wild():
     equal("cases that cannot be", {f.get("case") for f in done.findings} & impossible, set())
     stale = any(r["pages"]["stale"] for r in done.rounds)
     holds("exit code", done.code == 1 if stale else done.code in (0, 3), done.code)
-    kit.note(f"{[r['pages']['stale'] for r in done.rounds]} pages stale, "
+    holds("pages that were looked at", sum(r["pages"]["seen"] for r in done.rounds), done.rounds)
+    kit.note(f"{[r['pages']['match'] for r in done.rounds]} pages match, "
+             f"{[r['pages']['stale'] for r in done.rounds]} stale, "
              f"{[r['pages']['raced'] for r in done.rounds]} raced")
 
 
@@ -325,7 +356,7 @@ STALE = (
     Stale("anon", "mremap", "unmapped", "error"),   # where it went is seen only while it goes
     Stale("shmem", "punch", "punched", "error", STRIDE),
     Stale("pfnmap", "pfnmap-drop", "pfnmap-zapped", "bug"),
-    Stale("pfnmap", "pfnmap-shuffle", "pfnmap-changed", "bug"),
+    Stale("pfnmap", "pfnmap-shuffle", "pfnmap-changed", "bug", ("--retouch",)),
 )
 
 
@@ -339,11 +370,12 @@ def one_stale(row):
         truth = kit.each_page(kit.of_type(told(client), "stale"))
         holds("stale pages in the account", truth, told(client))
         all_pages = sum(m["pages"] for m in kit.of_type(told(client), "map"))
-        others = ",".join({"bug", "error", "known"} - {row.severity})
-        for options, code, conclusion in (([], 1, "broken"),
-                                          (["--break-on", row.severity], 1, "broken"),
-                                          (["--break-on", others], 0, "proven"),
-                                          (["--break-on", "none"], 0, "proven")):
+        others = ",".join(sorted({"bug", "error", "known"} - {row.severity}))
+        ways = [([], 1, "broken"), (["--break-on", "none"], 0, "proven")]
+        if row.case in ("unmapped", "pfnmap-zapped"):
+            ways += [(["--break-on", row.severity], 1, "broken"),
+                     (["--break-on", others], 0, "proven")]
+        for options, code, conclusion in ways:
             done = audit("--pid", client.pid, *options)
             stale = kit.of_type(done.findings, "stale")
             kit.same_set("stale pages", kit.each_page(stale), truth)
@@ -357,9 +389,10 @@ def one_stale(row):
             equal("by case", done.last["stale_by"], {row.case: len(truth)})
             equal("tolerated", done.last["tolerated"], 0 if code else len(truth))
             equal("conclusion", (done.last["conclusion"], done.code), (conclusion, code))
-        text = kit.run([PFNWATCH, "audit", "--pid", client.pid])
-        holds("the case in the text", f"{row.case} {len(truth)} ({row.severity})" in text.out,
-              text.out)
+        if row.case == "unmapped":
+            text = kit.run([PFNWATCH, "audit", "--pid", client.pid])
+            holds("the case in the text", f"{row.case} {len(truth)} ({row.severity})" in text.out,
+                  text.out)
         ended(client)
     kit.note(f"{len(truth)} of {all_pages} pages {row.case}")
 

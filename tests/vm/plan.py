@@ -75,7 +75,7 @@ def boots():
         for iommu in IOMMUS:
             here = f"{kernel}/{iommu}"
             boot(here, kernel, iommu, "layout", "bar-huge", "qemu-guest", "trace-maps-claims", "trace-text",
-                 "probe", "audit-layout", **HUGE)
+                 "probe", "audit-layout", "ls-layouts", **HUGE)
             boot(f"{here}/audit", kernel, iommu, "audit-qemu", "audit-many", "audit-stale",
                  "audit-narrowed", "audit-killed", "audit-storm", mem="6G")
             boot(f"{here}/smp1-4-levels", kernel, iommu, "layout", "probe", smp=1, la57=False,
