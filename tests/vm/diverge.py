@@ -252,13 +252,6 @@ def leave_again():
 
 # --- what is mapped already --------------------------------------------------------------------
 
-def last_round(watching, rounds):
-    """The records of a round that began after this call."""
-    told = len(rounds(watching))
-    kit.wait_until("two more rounds", lambda: len(rounds(watching)) >= told + 2)
-    return rounds(watching)[told + 1]
-
-
 def rounds_of(watching):
     """Complete rounds: lists of records, the last one being that of the round."""
     found, now = [], []
@@ -271,6 +264,11 @@ def rounds_of(watching):
     return found
 
 
+def whole_round(watching, number):
+    kit.wait_until(f"round {number} of the audit", lambda: len(rounds_of(watching)) > number)
+    return rounds_of(watching)[number]
+
+
 def audited(what):
     """Mapped before pfnwatch came; then set right while both are there."""
     ready, first = kit.fresh("ready"), kit.fresh("ready")
@@ -280,9 +278,10 @@ def audited(what):
         lies, own = liar.lies(), liar.get("pfn")
         with client, kit.start_ready([PFNWATCH, "audit", "--json", "--watch", 0.5, "--pid",
                                       client.pid, "--ready-file", first], first) as watching:
-            wrong = rounds_of(watching)[0]
+            wrong = whole_round(watching, 0)
             liar.LIES.write_text("heal")
-            right = last_round(watching, rounds_of)
+            # one may be under way, and see some of both
+            right = whole_round(watching, len(rounds_of(watching)) + 1)
             watching.process.send_signal(signal.SIGINT)
             equal("exit code of the audit: that of its worst round", watching.end().code, 1)
             client.process.terminate()
