@@ -25,6 +25,7 @@ static __noinline int breach(void *ctx, struct context *c, struct broken *b)
 		return 0;
 	}
 	fill_hdr(&r->h, PFNW_EV_BREACH, c);
+	r->h.domain = c->io.domain; /* of all that a container has, the one looked at */
 	r->rule = b->rule;
 	r->iova = b->iova;
 	r->bytes = b->bytes;

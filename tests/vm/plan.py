@@ -56,7 +56,8 @@ def cases(*prefixes):
 
 
 # type1 asks for a page that is not translated any more; Intel's driver finds its entry taken
-LIED_TO = dict(allow=(r"RIP: .*vfio_unmap_unpin\+", r"RIP: .*__domain_mapping\+"), timeout=1200)
+LIED_TO = dict(timeout=1200, allow=(r"RIP: .*vfio_unmap_unpin\+",
+                                    r"RIP: .*(__domain_mapping|intel_iommu_map_pages)\+"))
 
 HUGE = dict(mem="6G", append="hugepagesz=1G hugepages=2")
 
