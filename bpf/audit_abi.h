@@ -9,6 +9,15 @@
 
 #include "events.h"
 
+/* A VFIO container that was seen. */
+struct pfnw_container {
+	__u64 generation; /* ns when it was first seen: tells it from another at its address */
+	__u64 seq; /* of the last ledger record */
+	__u64 begun, ended; /* calls that map or unmap; equal: none is under way */
+	__u64 unmaps_begun, unmaps_ended; /* of whole vfio_dmas, under the container's lock */
+	__u64 seen_free; /* its lock was free once since we count: no unmap is unknown */
+};
+
 enum pfnw_audit_status {
 	PFNW_AUDIT_OK = 0,
 	PFNW_AUDIT_GONE, /* the container is not there any more */
@@ -157,6 +166,7 @@ struct pfnw_dump {
 	} run[PFNW_DUMP_RUNS];
 };
 
+_Static_assert(sizeof(struct pfnw_container) == 56, "ABI");
 _Static_assert(sizeof(struct pfnw_dma) == 72, "ABI");
 _Static_assert(sizeof(struct pfnw_odd) == 48, "ABI");
 _Static_assert(sizeof(struct pfnw_vma_file) == 48, "ABI");

@@ -552,7 +552,7 @@ static __always_inline u64 container_of_fd(int fd)
  */
 __noinline int container_alive(u64 container, u64 generation, int fd)
 {
-	struct container *k;
+	struct pfnw_container *k;
 
 	if (fd >= 0)
 		return container_of_fd(fd) == container;
@@ -560,18 +560,25 @@ __noinline int container_alive(u64 container, u64 generation, int fd)
 	return k && k->generation == generation;
 }
 
-/* A number that differs when a call mapped or unmapped in between; 0: one does now. */
+/*
+ * A number that differs when a vfio_dma was unmapped in between; 0: one is being
+ * unmapped now, or may be. (One that is being mapped only grows, and its size is looked
+ * at. Unmapping holds the container's lock.)
+ */
 static __always_inline u64 quiet_mark(u64 container)
 {
-	struct container *k = bpf_map_lookup_elem(&containers, &container);
+	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &container);
 	struct vfio_iommu *i = (void *)container;
-
 	/* (the low bits of an owner are flags of the mutex) */
-	if (BPF_CORE_READ(i, lock.owner.counter) & ~7LL)
+	bool held = BPF_CORE_READ(i, lock.owner.counter) & ~7LL;
+
+	if (!k || !unmaps_seen)
+		return held ? 0 : k ? k->begun + 1 : 1;
+	if (!held)
+		k->seen_free = 1;
+	if (!k->seen_free || k->unmaps_begun != k->unmaps_ended)
 		return 0;
-	if (!k)
-		return 1;
-	return k->begun == k->ended ? k->begun + 1 : 0;
+	return k->unmaps_begun + 1;
 }
 
 static __always_inline u64 mm_of_dma(struct vfio_dma *d)
@@ -622,7 +629,7 @@ SEC("?syscall")
 int find_container(void *ctx)
 {
 	struct pfnw_find *a = &find_arg;
-	struct container *k;
+	struct pfnw_container *k;
 	u64 c;
 
 	c = container_of_fd(a->fd);
@@ -640,7 +647,7 @@ int find_container(void *ctx)
 SEC("?syscall")
 int know_container(void *ctx)
 {
-	struct container *k = container_of_call(find_arg.container);
+	struct pfnw_container *k = container_of_call(find_arg.container);
 
 	find_arg.generation = k ? k->generation : 0;
 	return 0;

@@ -44,6 +44,7 @@ const volatile bool lie_miss_map; /* tests: be blind to some iommu_map() calls *
 const volatile bool lie_miss_count; /* tests: and to their tracepoint */
 const volatile bool want_iommu = true; /* walk the IOMMU's tables */
 const volatile bool audit_only; /* only when containers map and unmap */
+const volatile bool unmaps_seen; /* the hooks on vfio_unmap_unpin() are attached */
 const volatile bool want_ledger; /* tell the loader what is mapped where */
 const volatile bool changes_seen; /* the zap hooks are attached */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
@@ -56,6 +57,9 @@ const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
  * state in every round, and the loop is walked to its end.
  */
 __u64 opaque_zero;
+
+__u32 changes_on; /* the loader has attached the programs that see changes */
+__u32 watched_ever; /* a mm began to be watched: the loader attaches them */
 
 struct seg {
 	u64 va; /* bytes; of the first page */
@@ -259,19 +263,12 @@ struct {
 	__uint(max_entries, 4 << 20);
 } events SEC(".maps");
 
-/* A VFIO container that was seen. */
-struct container {
-	u64 generation; /* ns when it was first seen: tells it from another at its address */
-	u64 seq; /* of the last ledger record */
-	u64 begun, ended; /* calls that map or unmap; equal: none is under way */
-};
-
 /* By address of struct vfio_iommu. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
 	__type(key, u64);
-	__type(value, struct container);
+	__type(value, struct pfnw_container);
 } containers SEC(".maps");
 
 struct stats {
@@ -348,6 +345,15 @@ static __always_inline void submit(void *p)
 	if (bpf_ringbuf_query(&events, 0 /* BPF_RB_AVAIL_DATA */) > wakeup_bytes)
 		flags = BPF_RB_FORCE_WAKEUP;
 	bpf_ringbuf_submit(p, flags);
+}
+
+/*
+ * What the loader can find out by itself leaves the last quarter of the ring buffer to
+ * what it cannot.
+ */
+static __always_inline bool no_room_to_spare(void)
+{
+	return wakeup_bytes && bpf_ringbuf_query(&events, 0) > 3ULL * wakeup_bytes;
 }
 
 /* A difference: the sooner the judge can ask the other witnesses, the better. */

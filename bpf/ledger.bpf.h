@@ -11,10 +11,10 @@
 #include "core.bpf.h"
 
 /* The container at @iommu; made known when it is not yet. */
-static __always_inline struct container *container_of_call(u64 iommu)
+static __always_inline struct pfnw_container *container_of_call(u64 iommu)
 {
-	struct container *k = bpf_map_lookup_elem(&containers, &iommu);
-	struct container blank_container = {};
+	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
+	struct pfnw_container blank_container = {};
 
 	if (k)
 		return k;
@@ -25,7 +25,7 @@ static __always_inline struct container *container_of_call(u64 iommu)
 
 __noinline int container_busy(u64 iommu)
 {
-	struct container *k = container_of_call(iommu);
+	struct pfnw_container *k = container_of_call(iommu);
 
 	if (k)
 		__sync_fetch_and_add(&k->begun, 1);
@@ -34,7 +34,7 @@ __noinline int container_busy(u64 iommu)
 
 __noinline int container_free(u64 iommu)
 {
-	struct container *k = bpf_map_lookup_elem(&containers, &iommu);
+	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
 
 	/* known only since this call was under way: it never began for us */
 	if (k && k->ended < k->begun)
@@ -45,7 +45,7 @@ __noinline int container_free(u64 iommu)
 /* Changes come of which nothing can be told. */
 static __always_inline void ledger_hole(u64 iommu)
 {
-	struct container *k = want_ledger ? container_of_call(iommu) : NULL;
+	struct pfnw_container *k = want_ledger ? container_of_call(iommu) : NULL;
 
 	if (k)
 		__sync_fetch_and_add(&k->seq, 1);
@@ -68,17 +68,15 @@ __noinline int ledger_flush(struct context *c)
 	barrier_var(bytes);
 	if (bytes > sizeof(*l))
 		bytes = sizeof(*l);
-	if (bpf_ringbuf_output(&events, l, bytes, BPF_RB_NO_WAKEUP)) {
+	if (no_room_to_spare() || bpf_ringbuf_output(&events, l, bytes, BPF_RB_NO_WAKEUP))
 		count(PFNW_S_LOST_LEDGER, 1);
-		count(PFNW_S_LOST_RECORDS, 1);
-	}
 	l->n_pages = 0;
 	return 0;
 }
 
 static __noinline int ledger_begin(struct context *c, u32 op)
 {
-	struct container *k;
+	struct pfnw_container *k;
 	struct pfnw_ev_ledger *l;
 
 	if (!c)
@@ -212,12 +210,12 @@ __noinline int ledger_domains(struct context *c)
 
 __noinline int ledger_gone(u64 iommu)
 {
-	struct container *k = bpf_map_lookup_elem(&containers, &iommu);
+	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
 	struct pfnw_ev_ledger *l;
 
 	if (!k)
 		return 0;
-	l = reserve(sizeof(*l));
+	l = bpf_ringbuf_reserve(&events, sizeof(*l), 0);
 	if (!l) {
 		count(PFNW_S_LOST_LEDGER, 1);
 		return 0;

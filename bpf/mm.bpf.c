@@ -10,6 +10,41 @@
  * look-up and leaves.
  */
 
+/*
+ * The functions below are hot for everybody. A few comparisons tell that a mm is not
+ * watched; only when more are watched than have room here, the map is asked. (A hash
+ * would do for all, but the verifier lets no program calculate with a pointer.)
+ */
+#define WATCH_SLOTS 8
+static u64 watch_slot[WATCH_SLOTS];
+static u64 watch_many; /* mms without a slot */
+static u64 n_changing; /* entries in changing */
+
+/* No is certain. */
+static __always_inline bool may_be_watched(u64 mm)
+{
+#pragma unroll
+	for (int i = 0; i < WATCH_SLOTS; i++)
+		if (watch_slot[i] == mm)
+			return true;
+	return watch_many;
+}
+
+static __always_inline void take_slot(u64 mm)
+{
+	for (int i = 0; i < WATCH_SLOTS; i++)
+		if (!watch_slot[i] && !__sync_val_compare_and_swap(&watch_slot[i], 0, mm))
+			return;
+	__sync_fetch_and_add(&watch_many, 1); /* for good: it cannot be told whose it was */
+}
+
+static __always_inline void free_slot(u64 mm)
+{
+	for (int i = 0; i < WATCH_SLOTS; i++)
+		if (watch_slot[i] == mm)
+			watch_slot[i] = 0;
+}
+
 static __always_inline struct watch *watch_of(u64 mm)
 {
 	return bpf_map_lookup_elem(&watched, &mm);
@@ -22,10 +57,13 @@ static __noinline int watch_mm(u64 mm)
 	struct watch *b;
 
 	if (watch_of(mm))
-		return 1;
+		return changes_on; /* before they are attached, changes are not seen */
+	take_slot(mm);
 	b = bpf_map_lookup_elem(&blank_watch, &zero);
 	if (b && bpf_map_update_elem(&watched, &mm, b, BPF_NOEXIST) && !watch_of(mm))
 		count(PFNW_S_WATCH_FULL, 1);
+	else
+		watched_ever = 1;
 	return 0;
 }
 
@@ -128,7 +166,7 @@ static __noinline int send_change(void *ctx, u64 mm, u32 fn, u64 start, u64 end)
 	u64 id;
 	long n;
 
-	r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	r = no_room_to_spare() ? NULL : bpf_ringbuf_reserve(&events, sizeof(*r), 0);
 	if (!r) {
 		count(PFNW_S_LOST_CHANGE, 1);
 		return 0;
@@ -160,25 +198,34 @@ static __always_inline u64 changing_key(enum pfnw_change fn)
 
 static __always_inline int enter_change(enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
-	struct watch *w = watch_of(mm);
 	struct under_way u = { .mm = mm, .start = start, .end = end };
+	struct watch *w;
 	u64 key;
 
+	if (!may_be_watched(mm))
+		return 0;
+	w = watch_of(mm);
 	if (!w)
 		return 0;
+	__sync_fetch_and_add(&n_changing, 1);
 	key = changing_key(fn);
 	u.seq = change_begin(w, start, end);
-	bpf_map_update_elem(&changing, &key, &u, BPF_ANY);
+	if (bpf_map_update_elem(&changing, &key, &u, BPF_NOEXIST))
+		__sync_fetch_and_add(&n_changing, -1); /* full; or nested: the outer one speaks */
 	return 0;
 }
 
 /* @mm 0: the arguments may be stale by now, only end what is known to have begun. */
 static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
-	u64 key = changing_key(fn);
-	struct under_way *u = bpf_map_lookup_elem(&changing, &key);
+	struct under_way *u;
 	struct watch *w;
+	u64 key;
 
+	if (!n_changing && !may_be_watched(mm))
+		return 0;
+	key = changing_key(fn);
+	u = bpf_map_lookup_elem(&changing, &key);
 	if (u) {
 		u64 seq = u->seq;
 
@@ -186,7 +233,8 @@ static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, 
 		start = u->start;
 		end = u->end;
 		w = watch_of(mm);
-		bpf_map_delete_elem(&changing, &key);
+		if (!bpf_map_delete_elem(&changing, &key))
+			__sync_fetch_and_add(&n_changing, -1);
 		if (w)
 			change_end(w, seq);
 	} else {
@@ -241,7 +289,7 @@ static __noinline int tables_moved(u64 mm, u64 seq0, u64 fin0, u64 va, u64 bytes
 			     .moved = opaque_zero };
 	struct watch *w = watch_of(mm);
 
-	if (!w || !changes_seen)
+	if (!w || !changes_seen || !changes_on)
 		return PFNW_UNKNOWN;
 	if (w->seq == seq0 && fin0 == seq0)
 		return PFNW_STOOD;
@@ -503,8 +551,11 @@ int BPF_PROG(mm_gone, struct mm_struct *mm)
 {
 	u64 key = (u64)mm;
 
+	if (!may_be_watched(key))
+		return 0;
 	if (want_ledger && touches_mapped(key, 0, ~0ULL))
 		send_change(ctx, key, PFNW_CHANGE_EXIT, 0, ~0ULL);
 	bpf_map_delete_elem(&watched, &key);
+	free_slot(key);
 	return 0;
 }

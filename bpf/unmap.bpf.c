@@ -191,6 +191,25 @@ static __noinline int check_unmapped(void *ctx, struct context *c, u64 iova, u64
 	return 0;
 }
 
+/* An audit must know that no vfio_dma went while it looked at one. */
+SEC("?fentry/vfio_unmap_unpin")
+int BPF_PROG(dma_unmapping, struct vfio_iommu *iommu)
+{
+	struct pfnw_container *k = container_of_call((u64)iommu);
+
+	if (k)
+		__sync_fetch_and_add(&k->unmaps_begun, 1);
+	return 0;
+}
+
+static __always_inline void end_unmap(u64 iommu)
+{
+	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
+
+	if (k && k->unmaps_ended < k->unmaps_begun)
+		__sync_fetch_and_add(&k->unmaps_ended, 1);
+}
+
 /*
  * Exit of vfio_unmap_unpin(): the container's lock is held, so nothing else can have
  * been mapped there meanwhile. Looks at every domain of the container.
@@ -202,7 +221,8 @@ int BPF_PROG(dma_unmapped, struct vfio_iommu *iommu, struct vfio_dma *dma)
 	struct context *c = inside();
 	u64 iova, bytes;
 
-	if (!c || !want_iommu || (u64)iommu != c->iommu)
+	end_unmap((u64)iommu);
+	if (audit_only || !c || !want_iommu || (u64)iommu != c->iommu)
 		return 0;
 	iova = BPF_CORE_READ(dma, iova);
 	bytes = BPF_CORE_READ(dma, size);

@@ -540,6 +540,7 @@ static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rule
 	d->snap.locked = c->snap.locked;
 	__builtin_memset(d->snap.pad, 0, sizeof(d->snap.pad));
 	cpu_walk(c->pgd, va, &d->walk);
+	__builtin_memset(&d->io, 0, sizeof(d->io));
 	d->moved = c->watched ? tables_moved(c->mm, c->since.seq, c->since.fin, va, PAGE_BYTES) :
 				PFNW_UNKNOWN;
 	d->vma = c->vma;

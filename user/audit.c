@@ -163,7 +163,7 @@ static void judge_one(struct audit *a, struct audit_finding *f, uint64_t off)
 	f->e.va = f->dma->va + off * PAGE_BYTES;
 	f->e.dma_prot = f->dma->prot;
 	f->e.mm_gone = !f->dma->mm_users;
-	f->e.change = a->change;
+	f->e.change = a->change_of ? a->change_of(a->ctx, f->dma->mm, f->e.va) : 0;
 	f->e.vma = vma;
 	f->e.vma_asked = vma_asked;
 	if (!f->e.mm_gone && !(f->odd.differs & (PFNW_D_IO_NONE | PFNW_D_IO_FAULT))) {

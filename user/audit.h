@@ -69,7 +69,8 @@ struct audit {
 	void (*progress)(void *ctx, uint64_t done, uint64_t all);
 	bool (*stop)(void *ctx); /* asked now and then: end early? may be NULL */
 	uint64_t done, all; /* pages, for progress */
-	uint8_t change; /* enum pfnw_change that led to this look; 0: not known */
+	/* enum pfnw_change that changed this page; 0: not known; may be NULL */
+	uint8_t (*change_of)(void *ctx, uint64_t mm, uint64_t va);
 };
 
 /*

@@ -43,6 +43,7 @@ static int read_dma(struct session *s, const struct audit_container *k,
 		a->domain = dom->domain;
 		a->iova = at;
 		a->n_pages = left < 1ULL << 18 ? left : 1ULL << 18;
+		memset(a->leaf_pages, 0, sizeof(a->leaf_pages));
 		if (session_run(s->skel->progs.dump_runs))
 			return -EIO;
 		if (a->status == PFNW_AUDIT_GONE)

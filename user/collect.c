@@ -176,7 +176,8 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 	e->exact = d->pfnmap && d->snap.locked;
 	e->snap = d->snap;
 	e->walk = d->walk;
-	e->io = d->io;
+	if (d->at == PFNW_AT_MAP)
+		e->io = d->io;
 	second_look(c, d, e);
 	s.j = judge_page(&c->session->fmt, c->session->io_fmt, e);
 	/* The history of changes has a hole: it accuses nobody. */
@@ -186,7 +187,7 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 		s.j = judge_page(&c->session->fmt, c->session->io_fmt, e);
 	}
 	/* The programs' comparison in bulk and the raw entries must agree. */
-	if (d->rules & PFNW_RULE_IOMMU && !(s.j.rules & PFNW_RULE_IOMMU) &&
+	if (d->at == PFNW_AT_MAP && d->rules & PFNW_RULE_IOMMU && !(s.j.rules & PFNW_RULE_IOMMU) &&
 	    d->io.status != PFNW_WALK_FAULT)
 		c->disagreements++;
 	if (d->at == PFNW_AT_MAP) {
@@ -522,8 +523,6 @@ void collector_summary(struct collector *c, struct summary *s)
 		doubt(s, s->live.unread, "containers whose ledger could not be read");
 		doubt(s, s->live.drift_pages, "pages in which ledger and kernel differ");
 		doubt(s, s->live.pending, "changes that could not be looked at");
-		doubt(s, s->live.audit.pages.raced,
-		      "pages that changed too fast to be looked at again");
 	}
 	counted = *p;
 	counted.stale -= s->live.audit.tolerated;

@@ -68,7 +68,7 @@ static const struct hook table[] = {
 	{ "unmap-count", "unmap", NULL, RUNG_TRACEPOINT, { "tp_unmap", NULL }, false,
 	  "iommu:unmap, the second count of unmapped pages",
 	  "unmaps are counted once only" },
-	{ "dma-unmapped", "vfio_unmap_unpin", TYPE1, RUNG_FTRACE, { "dma_unmapped", NULL }, false,
+	{ "dma-unmapped", "vfio_unmap_unpin", TYPE1, RUNG_FTRACE, { "dma_unmapping", "dma_unmapped" }, false,
 	  "the IOMMU translates nothing of what was unmapped, and all that lies beside it",
 	  "the rule leak is not checked" },
 	{ "phys", "iommu_iova_to_phys", NULL, RUNG_FTRACE, { "phys_out", NULL }, false,
@@ -312,8 +312,9 @@ bool hooks_marks_calls(const struct hook *h)
 
 bool hooks_marks_busy(const struct hook *h)
 {
-	static const char *const slots[] = { "container-call", "container-attach",
-					     "container-detach", "container-release", NULL };
+	static const char *const slots[] = { "container-call",	 "container-attach",
+					     "container-detach", "container-release",
+					     "dma-unmapped",	 NULL };
 
 	for (int i = 0; slots[i]; i++)
 		if (!strcmp(h->slot, slots[i]))

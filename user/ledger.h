@@ -8,7 +8,7 @@
  * exactly. A run may have any length; runs that continue each other (IOVA and
  * frame, same vfio_dma) are one.
  *
- * Memory: 32 bytes for a run, about 128 for a vfio_dma, in chunks that never move;
+ * Memory: 32 bytes for a run, 112 for a vfio_dma, in chunks that never move;
  * what is freed is used again. One step down a tree is a visit; map, unmap, find and
  * next take O(log n) of them, and unmap one more for each run that goes.
  */

@@ -7,7 +7,7 @@
 
 #include "ledger_tree.h"
 
-/* Nodes in a chunk: 14 and 6 KiB. */
+/* Nodes in a chunk: 12 and 4 KiB. */
 #define KEPT_SHIFT 8
 #define STREAM_SHIFT 6
 
@@ -212,13 +212,13 @@ static void apply(struct ledger_order *o, struct stream *s, const void *record, 
 	o->config.apply(o->config.ctx, s->container, s->generation, seq, record, bytes);
 }
 
-/* Applies what is kept and whose turn it is. A callback may do anything to the stream. */
+/* Applies what is kept and whose turn it is. The callback may do anything to the stream. */
 static void go_on(struct ledger_order *o, uint64_t container)
 {
 	struct stream *s;
 	uint32_t n;
 
-	while ((s = stream_find(o, container)) && !s->lost && (n = kept_from(o, s, 0)) &&
+	while ((s = stream_find(o, container)) && (n = kept_from(o, s, 0)) &&
 	       kept_at(o, n)->seq == s->next) {
 		struct kept k = take(o, s, n);
 

@@ -29,7 +29,8 @@ struct ledger_order_config {
 		      const void *record, size_t bytes);
 	/*
 	 * A record is lost: the container is out of order until ledger_order_resync().
-	 * Called once. The records that come meanwhile are kept, the newest ones.
+	 * Called once. The records that come meanwhile are kept, the newest ones. (Of a
+	 * container for which there is no memory at all: with every record.)
 	 */
 	void (*lost)(void *ctx, uint64_t container, uint64_t generation);
 	/*

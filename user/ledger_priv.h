@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
-/* What ledger.c and ledger_dma.c share; inside, ranges are counted in pages, which cannot overflow. */
+/* What ledger.c and ledger_dma.c share. Inside, ranges are in pages, which cannot overflow. */
 #ifndef PFNW_LEDGER_PRIV_H
 #define PFNW_LEDGER_PRIV_H
 

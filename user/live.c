@@ -20,11 +20,6 @@
 #define REBUILD_NS 50000000ULL
 #define MAX_DIRTY 4096 /* ranges that wait; more: all of their mm */
 
-/* As in bpf/core.bpf.h. */
-struct container_state {
-	uint64_t generation, seq, begun, ended;
-};
-
 /* A range of VAs whose page tables changed. */
 struct dirty {
 	uint64_t mm, start, end;
@@ -54,6 +49,7 @@ struct live {
 	const struct dirty *cause; /* of the look under way; NULL: none is known */
 	struct live_counts count;
 	struct audit_counts told;
+	bool again; /* the look under way must be repeated */
 };
 
 static uint64_t clock_ns(void)
@@ -215,14 +211,14 @@ void live_ledger(struct live *l, const struct pfnw_ev_ledger *e, size_t bytes)
 	l->settling = false;
 }
 
-static bool state_of(struct live *l, uint64_t container, struct container_state *s)
+static bool state_of(struct live *l, uint64_t container, struct pfnw_container *s)
 {
 	return !bpf_map_lookup_elem(bpf_map__fd(l->session->skel->maps.containers), &container, s);
 }
 
 /* The container as it is known by its identity only. 0, or -1: it is gone. */
 static int look_up(struct live *l, uint64_t container, struct audit_container *k,
-		   struct container_state *s)
+		   struct pfnw_container *s)
 {
 	memset(k, 0, sizeof(*k));
 	if (!state_of(l, container, s))
@@ -236,7 +232,7 @@ static int look_up(struct live *l, uint64_t container, struct audit_container *k
 /* Read the ledger of a container anew. false: not now. */
 static bool rebuild_one(struct live *l, struct rebuild *r)
 {
-	struct container_state before, after;
+	struct pfnw_container before, after;
 	struct audit_container k;
 	bool quiet;
 
@@ -355,8 +351,6 @@ static void tell(struct live *l, const struct audit_finding *f)
 		for (int i = 0; i < PFNW_RULES; i++)
 			if (f->j.rules & 1u << i)
 				c->rule[i] += f->odd.n_pages;
-	} else if (f->j.verdict == V_RACED) {
-		c->pages.raced += f->odd.n_pages;
 	}
 	/* (not in the ledger any more: it was unmapped since, and was seen when mapped) */
 	if ((f->j.verdict == V_STALE || f->j.verdict == V_MISMATCH) &&
@@ -367,6 +361,31 @@ static void tell(struct live *l, const struct audit_finding *f)
 		c->severity[stale_severity(f->j.how)] += f->odd.n_pages;
 	}
 	l->ops.found(l->ops.ctx, f);
+}
+
+/*
+ * The change to name: a fault brings another frame only where something took the old one
+ * away, and that may wait to be looked at, too.
+ */
+static const struct dirty *who_did_it(const struct live *l, uint64_t mm, uint64_t va)
+{
+	if (!l->cause || l->cause->fn < PFNW_CHANGE_PROT)
+		return l->cause;
+	for (size_t i = 0; i < l->n_dirty; i++) {
+		const struct dirty *d = &l->dirty[i];
+
+		if (d->mm == mm && d->fn && d->fn < PFNW_CHANGE_PROT && d->start <= va &&
+		    va < d->end)
+			return d;
+	}
+	return l->cause;
+}
+
+static uint8_t change_of(void *ctx, uint64_t mm, uint64_t va)
+{
+	const struct dirty *d = who_did_it(ctx, mm, va);
+
+	return d ? d->fn : 0;
 }
 
 /* A page that was told already is not told again. */
@@ -380,10 +399,17 @@ static void on_found(void *ctx, const struct audit_finding *f)
 				.iova = f->dma->iova,
 				.prot = f->j.how };
 
+	if (f->j.verdict == V_RACED) {
+		l->again = true; /* not in peace: later */
+		return;
+	}
 	if (l->cause && l->cause->fn) {
-		g.change_ns = l->cause->since_ns;
-		g.stack = l->cause->stack;
-		g.n_stack = l->cause->n_stack;
+		const struct dirty *x =
+			who_did_it(l, f->dma->mm, f->dma->va + f->odd.off_pages * PAGE_BYTES);
+
+		g.change_ns = x->since_ns;
+		g.stack = x->stack;
+		g.n_stack = x->n_stack;
 	}
 	while (at < end) {
 		uint64_t iova = f->dma->iova + at * PAGE_BYTES, n = end - at;
@@ -412,7 +438,7 @@ static void on_found(void *ctx, const struct audit_finding *f)
 /* Compare what of @d's VAs is mapped. false: look again later. */
 static bool look_at(struct live *l, const struct ledger_dma *led, uint64_t start, uint64_t end)
 {
-	struct container_state s;
+	struct pfnw_container s;
 	struct audit_container k;
 	struct pfnw_dma *d;
 	uint64_t lo, hi;
@@ -449,7 +475,7 @@ static bool look_at_dirty(struct live *l, const struct dirty *x)
 	bool done = true;
 
 	l->cause = x;
-	l->audit.change = x->fn;
+	l->again = false;
 	/* (a copy: the look may not keep the entry alive) */
 	while ((d = x->mm ? ledger_next_va(l->ledger, x->mm, x->start, x->end - x->start,
 					   d ? &at : NULL) :
@@ -459,8 +485,7 @@ static bool look_at_dirty(struct live *l, const struct dirty *x)
 			done = false;
 	}
 	l->cause = NULL;
-	l->audit.change = 0;
-	return done;
+	return done && !l->again;
 }
 
 void live_tick(struct live *l, bool all)
@@ -518,6 +543,7 @@ struct live *live_new(struct session *s, const struct live_ops *ops, uint32_t br
 	l->audit.break_on = break_on;
 	l->audit.ctx = l;
 	l->audit.found = on_found;
+	l->audit.change_of = change_of;
 	if (!l->ledger || !l->stale || !l->order) {
 		live_free(l);
 		return NULL;
@@ -572,7 +598,7 @@ void live_compare(struct live *l)
 	if (!kernel)
 		return;
 	while (ledger_next_domain(l->ledger, &c)) {
-		struct container_state before, after;
+		struct pfnw_container before, after;
 		struct audit_container k;
 		struct ledger_cursor at;
 		struct ledger_run run;

@@ -4,63 +4,12 @@
  * meaning or goes. Addresses and PFNs are strings "0x...", for JSON numbers are
  * doubles to most readers.
  */
+#include "json_put.h"
+#include "ls.h"
 #include "pfnwatch.h"
-#include "sink.h"
 #include "watch.h"
 
-#include <inttypes.h>
 #include <string.h>
-
-#include <json-c/json.h>
-
-#define JSON_VERSION 1
-
-static void num(struct json_object *o, const char *key, uint64_t v)
-{
-	json_object_object_add(o, key, json_object_new_uint64(v));
-}
-
-static void hex(struct json_object *o, const char *key, uint64_t v)
-{
-	char buf[24];
-
-	snprintf(buf, sizeof(buf), "0x%" PRIx64, v);
-	json_object_object_add(o, key, json_object_new_string(buf));
-}
-
-static void str(struct json_object *o, const char *key, const char *v)
-{
-	json_object_object_add(o, key, json_object_new_string(v));
-}
-
-static void flag(struct json_object *o, const char *key, bool v)
-{
-	json_object_object_add(o, key, json_object_new_boolean(v));
-}
-
-static void sub(struct json_object *o, const char *key, struct json_object *v)
-{
-	json_object_object_add(o, key, v);
-}
-
-static struct json_object *record(const char *type)
-{
-	struct json_object *o = json_object_new_object();
-
-	str(o, "type", type);
-	num(o, "v", JSON_VERSION);
-	return o;
-}
-
-static void emit(struct sink *s, struct json_object *o)
-{
-	const char *text = json_object_to_json_string_ext(
-		o, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-
-	if (fprintf(s->out, "%s\n", text) < 0 || fflush(s->out))
-		s->failed = true;
-	json_object_put(o);
-}
 
 static void put_hdr(struct json_object *o, const struct pfnw_hdr *h)
 {
@@ -643,6 +592,8 @@ const struct sink_ops json_ops = {
 	.breach = json_breach,
 	.finding = json_finding,
 	.audited = json_audited,
+	.listed = ls_json,
+	.list_end = ls_json_end,
 	.error = json_error,
 	.conclusion = json_conclusion,
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* For a person: one line per thing, hex is 0x, colours only on a terminal. */
+#include "ls.h"
 #include "sink.h"
 
 #include <inttypes.h>
@@ -528,6 +529,8 @@ const struct sink_ops text_ops = {
 	.breach = text_breach,
 	.finding = text_finding,
 	.audited = text_audited,
+	.listed = ls_text,
+	.list_end = ls_text_end,
 	.error = text_error,
 	.conclusion = text_conclusion,
 };

@@ -76,6 +76,8 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->want_iommu = o->want_iommu;
 	k->rodata->want_ledger = o->want_ledger;
 	k->rodata->audit_only = o->audit_only;
+	k->rodata->unmaps_seen = hooks_slot(&s->hooks, "dma-unmapped") &&
+				 (o->want_iommu || o->audit_only);
 	k->rodata->lie_miss_map = o->lie_miss_map;
 	k->rodata->lie_miss_count = o->lie_miss_count;
 	k->rodata->want_runs = o->want_runs;
@@ -99,7 +101,7 @@ static int configure(struct session *s, const struct session_options *o)
 			continue;
 		if (o->audit_only && !hooks_marks_busy(h))
 			continue;
-		if (!o->want_iommu && hooks_needs_iommu(h))
+		if (!o->want_iommu && !o->audit_only && hooks_needs_iommu(h))
 			continue;
 		if (!pick_rung(s, h, obj))
 			return EXIT_KERNEL;
@@ -183,7 +185,7 @@ static int self_test(struct session *s)
 }
 
 /* Processes that have a container open already are watched from now on. */
-static void watch_owners(struct session *s)
+static int watch_owners(struct session *s)
 {
 	struct bpf_link *link;
 	struct dirent *d;
@@ -192,7 +194,7 @@ static void watch_owners(struct session *s)
 	char path[64], to[64], buf[64];
 
 	if (!proc)
-		return;
+		return 0;
 	while ((d = readdir(proc))) {
 		struct dirent *f;
 		uint32_t pid, one = 1;
@@ -221,10 +223,10 @@ static void watch_owners(struct session *s)
 	}
 	closedir(proc);
 	if (!n)
-		return;
+		return 0;
 	link = bpf_program__attach_iter(s->skel->progs.watch_owners, NULL);
 	if (libbpf_get_error(link))
-		return;
+		return n;
 	fd = bpf_iter_create(bpf_link__fd(link));
 	while (fd >= 0 && read(fd, buf, sizeof(buf)) > 0)
 		;
@@ -233,6 +235,7 @@ static void watch_owners(struct session *s)
 	bpf_link__destroy(link);
 	/* changes that were under way unseen come to their end */
 	usleep(100 * 1000);
+	return n;
 }
 
 int session_add_pid(struct session *s, pid_t pid)
@@ -242,7 +245,22 @@ int session_add_pid(struct session *s, pid_t pid)
 	return bpf_map_update_elem(bpf_map__fd(s->skel->maps.scope), &key, &one, BPF_ANY);
 }
 
-static int attach(struct session *s)
+static bool is_change_program(const struct session *s, const struct bpf_program *p)
+{
+	for (size_t i = 0; i < s->hooks.n; i++) {
+		const struct hook *h = &s->hooks.hook[i];
+
+		if (!hooks_watches_changes(h) && strcmp(h->slot, "mm-exit"))
+			continue;
+		for (int j = 0; j < 2 && h->progs[j]; j++)
+			if (!strcmp(h->progs[j], bpf_program__name(p)))
+				return true;
+	}
+	return false;
+}
+
+/* @changes: those that see page-table changes, or all the others. */
+static int attach(struct session *s, bool changes)
 {
 	struct bpf_program *p;
 
@@ -250,7 +268,8 @@ static int attach(struct session *s)
 		const char *sec = bpf_program__section_name(p);
 		struct bpf_link *link;
 
-		if (!bpf_program__autoload(p) || strstr(sec, "syscall") || strstr(sec, "iter/"))
+		if (!bpf_program__autoload(p) || strstr(sec, "syscall") || strstr(sec, "iter/") ||
+		    is_change_program(s, p) != changes)
 			continue;
 		link = bpf_program__attach(p);
 		if (libbpf_get_error(link))
@@ -262,6 +281,27 @@ static int attach(struct session *s)
 				*s->skel->skeleton->progs[i].link = link;
 	}
 	return EXIT_PROVEN;
+}
+
+int session_watch_changes(struct session *s)
+{
+	int ret;
+
+	if (s->changes_attached)
+		return EXIT_PROVEN;
+	ret = attach(s, true);
+	if (ret)
+		return ret;
+	s->changes_attached = true;
+	/* what was under way unseen comes to its end */
+	usleep(20 * 1000);
+	s->skel->bss->changes_on = 1;
+	return EXIT_PROVEN;
+}
+
+bool session_needs_changes(const struct session *s)
+{
+	return !s->changes_attached && s->skel->bss->watched_ever;
 }
 
 int session_open(struct session *s, const struct session_options *o, session_record_fn fn,
@@ -313,12 +353,13 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 	}
 	for (size_t i = 0; i < o->n_pids; i++)
 		session_add_pid(s, o->pids[i]);
-	ret = attach(s);
-	if (!ret) {
-		if (!o->audit_only)
-			watch_owners(s);
+	ret = attach(s, false);
+	if (!ret && !o->audit_only && watch_owners(s))
+		s->skel->bss->watched_ever = 1;
+	if (!ret && !o->audit_only && (!o->lazy || s->skel->bss->watched_ever))
+		ret = session_watch_changes(s);
+	if (!ret)
 		ret = caps_drop();
-	}
 out:
 	printing = NULL;
 	if (ret)

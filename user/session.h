@@ -24,6 +24,7 @@ struct session_options {
 	bool want_iommu; /* walk the IOMMU's tables too */
 	bool want_ledger; /* records that keep the ledger */
 	bool want_audit; /* the programs of audit.h */
+	bool lazy; /* see page-table changes only once somebody uses VFIO */
 	bool audit_only; /* nothing is watched but when containers map and unmap */
 	const pid_t *pids; /* processes in scope; n_pids 0: all */
 	size_t n_pids;
@@ -47,6 +48,7 @@ struct session {
 	struct pfnwatch_bpf *skel;
 	struct ring_buffer *ring;
 	int n_cpus;
+	bool changes_attached;
 	uint64_t missed_changes, missed_asked_ns;
 	char verifier[256]; /* first complaint of libbpf, for error lines */
 };
@@ -56,6 +58,12 @@ typedef int (*session_record_fn)(void *ctx, void *record, size_t bytes);
 /* Returns EXIT_PROVEN, or an exit code after an error line. */
 int session_open(struct session *s, const struct session_options *o, session_record_fn fn,
 		 void *ctx);
+
+/* Attach what sees page-table changes. EXIT_PROVEN, or after an error line. */
+int session_watch_changes(struct session *s);
+
+/* Somebody uses VFIO now, and they are not attached yet. */
+bool session_needs_changes(const struct session *s);
 
 /* Hand all records that wait to the callback. Returns the number, or -errno. */
 int session_consume(struct session *s);

@@ -13,6 +13,8 @@
 #include "live.h"
 
 struct ksyms;
+struct ls_container;
+struct ls_summary;
 
 struct show_run {
 	const struct pfnw_hdr *h; /* valid during the call only */
@@ -110,6 +112,8 @@ struct sink_ops {
 	void (*breach)(struct sink *s, const struct show_breach *b);
 	void (*finding)(struct sink *s, const struct audit_finding *f);
 	void (*audited)(struct sink *s, const struct audit_summary *a);
+	void (*listed)(struct sink *s, const struct ls_container *c);
+	void (*list_end)(struct sink *s, const struct ls_summary *l);
 	void (*error)(struct sink *s, const char *message, int exit_code);
 	void (*conclusion)(struct sink *s, const struct summary *sum);
 };

@@ -98,7 +98,7 @@ static struct stale_judgement judge_va(const struct stale_evidence *e)
 	if (nothing)
 		return stale(STALE_DROPPED);
 	/* a pin that may only read is the one that a write takes the page from */
-	if (e->change == PFNW_CHANGE_COW || e->change == PFNW_CHANGE_COW_HUGE)
+	if (!(e->dma_prot & IOMMU_WRITE))
 		return stale(STALE_COW);
 	return stale(STALE_REPLACED);
 }

@@ -79,6 +79,7 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 			     (!o->only || o->only & 1u << V_MATCH),
 		.want_maps = o->maps,
 		.want_claims = o->claims,
+		.lazy = trace,
 		.want_iommu = !o->no_iommu,
 		.want_ledger = !o->no_iommu && !o->no_ledger,
 		.want_audit = !o->no_iommu && !o->no_ledger,
@@ -151,6 +152,15 @@ int watch_step(struct watch *w, int ms)
 	if (n < 0 && n != -EINTR)
 		return fail(EXIT_INCOMPLETE, "reading the ring buffer: %s", strerror(-n));
 	collector_flush(&w->collector, now_ns());
+	if (session_needs_changes(&w->session)) {
+		int ret = session_watch_changes(&w->session);
+
+		if (ret)
+			return ret;
+		/* what changed before is found by looking at everything once */
+		if (w->collector.live)
+			live_lost_changes(w->collector.live);
+	}
 	if (w->collector.live) {
 		uint64_t lost = session_stat(&w->session, PFNW_S_LOST_CHANGE);
 

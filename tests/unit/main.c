@@ -14,6 +14,9 @@ int main(void)
 	failed += test_collect();
 	failed += test_ledger();
 	failed += test_ledger_random();
+	failed += test_ledger_size();
+	failed += test_ledger_diff();
+	failed += test_ledger_order();
 	printf("unit: %s, %d failed\n", failed ? "FAILED" : "passed", failed);
 	return failed != 0;
 }

@@ -74,5 +74,8 @@ int test_text(void);
 int test_collect(void);
 int test_ledger(void);
 int test_ledger_random(void);
+int test_ledger_size(void);
+int test_ledger_diff(void);
+int test_ledger_order(void);
 
 #endif

@@ -51,7 +51,7 @@ $(UNIT_OBJ)/abi.bpf.ok: $(UNIT_DIR)abi.bpf.c $(UNIT_DIR)abi.h bpf/events.h vmlin
 	$(Q)touch $@
 
 unit-mutants:
-	$(Q)CC="$(CC)" $(UNIT_DIR)mutants
+	$(Q)CC="$(CC)" $(UNIT_DIR)mutants $(MUTANTS)
 
 CLANG_FORMAT ?= clang-format
 FORMATTED := $(wildcard bpf/*.[ch] user/*.[ch] tests/*/*.[ch] tests/modules/*/*.[ch])
