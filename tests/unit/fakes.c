@@ -67,6 +67,21 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 	(void)e;
 }
 
+void live_wrong(struct live *l, uint64_t domain, uint64_t iova)
+{
+	(void)l;
+	(void)domain;
+	(void)iova;
+}
+
+bool live_is_wrong(const struct live *l, uint64_t domain, uint64_t iova)
+{
+	(void)l;
+	(void)domain;
+	(void)iova;
+	return false;
+}
+
 void live_counts(const struct live *l, struct live_counts *c)
 {
 	(void)l;
