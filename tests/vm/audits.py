@@ -161,11 +161,15 @@ def ls_layouts():
 
 @case("audit-qemu")
 def audit_qemu():
-    """A guest that runs already; its pages by QEMU's own trace events."""
+    """A guest that runs already; its pages by QEMU's own trace events. One of its DIMMs is memory
+    that a driver takes back: exactly that is found then."""
+    dimm = 1024
+    kit.load_pfnscatter(dimm, "random")
     log = kit.fresh("qemu.log")
     argv = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-display", "none", "-nodefaults",
-            "-monitor", "stdio", "-m", QEMU_MIB, "-S", "-device",
-            f"vfio-pci,host={os.environ['LAB_EDU_BDF']}", "-trace", "vfio_listener*", "-D", log]
+            "-monitor", "stdio", "-m", f"{QEMU_MIB},slots=1,maxmem={2 * QEMU_MIB}M", "-object",
+            f"memory-backend-file,id=m0,mem-path=/dev/pfnscatter,size={dimm * 4}K,share=on",
+            "-device", "pc-dimm,memdev=m0", "-S", "-device", f"vfio-pci,host={os.environ['LAB_EDU_BDF']}", "-trace", "vfio_listener*", "-D", log]
     with kit.Background(argv, stdin=subprocess.PIPE) as qemu:
         qemu.process.stdin.write(b"info status\n")
         qemu.process.stdin.flush()
@@ -185,6 +189,18 @@ def audit_qemu():
               {("stale", "cow", "r")} if kit.KERNEL == "6.1" else set())
         equal("conclusion", (done.last["conclusion"], done.code), ("proven", 0))
         listing(qemu.pid, None, pages)
+        pathlib.Path("/sys/class/misc/pfnscatter/drop").write_text("1\n")
+        dropped = audit("--device", os.environ["LAB_EDU_BDF"])
+        equal("conclusion when the driver took its pages back",
+              (dropped.last["conclusion"], dropped.code), ("broken", 1))
+        zapped = [f for f in dropped.findings if f.get("case") == "pfnmap-zapped"]
+        ranges = re.findall(r"region_add_ram region_add \[ram\] 0x([0-9a-f]+) - 0x([0-9a-f]+)", text)
+        equal("what is stale: the DIMM, by QEMU's own trace",
+              [(int(f["iova"], 16), f["pages"]) for f in zapped],
+              [(int(start, 16), dimm) for start, end in ranges
+               if int(end, 16) - int(start, 16) + 1 == dimm * kit.PAGE])
+        equal("what else", {f.get("case") for f in dropped.findings} - {"pfnmap-zapped", "cow"},
+              set())
         qemu.process.stdin.write(b"quit\n")
         qemu.process.stdin.flush()
         equal("exit code of QEMU", qemu.end().code, 0)
