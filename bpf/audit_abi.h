@@ -141,6 +141,7 @@ struct pfnw_list_vmas {
 	__u32 tgid; /* in */
 	__u32 pad;
 	__u64 lo, hi; /* in */
+	__u64 n_all; /* out: VMAs that the process has; 0: it is exiting */
 };
 
 struct pfnw_vma_file {

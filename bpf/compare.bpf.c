@@ -986,6 +986,7 @@ int list_vmas(struct bpf_iter__task_vma *it)
 
 	if (!t || !v || t->tgid != vmas_arg.tgid || t->pid != t->tgid)
 		return 0;
+	vmas_arg.n_all++;
 	if (v->vm_end <= vmas_arg.lo || v->vm_start >= vmas_arg.hi)
 		return 0;
 	o.vma.start = v->vm_start;

@@ -206,13 +206,16 @@ struct pfnw_ev_unmap {
 	__u64 iova, bytes, unmapped;
 };
 
+/* .done of a breach in which iova_to_phys() had no part. */
+#define PFNW_NOT_ASKED (~0ULL)
+
 /* A rule broken outside of the comparison of one mapping. */
 struct pfnw_ev_breach {
 	struct pfnw_hdr h;
 	__u32 rule; /* one enum pfnw_rule */
 	__u32 n_stack;
 	__u64 iova, bytes; /* what was asked, or what is wrong */
-	__u64 done; /* short-unmap: bytes that were unmapped */
+	__u64 done; /* short-unmap: bytes unmapped; else what iova_to_phys() said */
 	__u64 pages; /* 4 KiB pages that are wrong */
 	__u64 dma_iova, dma_va, dma_bytes; /* the vfio_dma concerned; 0: none */
 	struct pfnw_iowalk io; /* of the first page that is wrong */

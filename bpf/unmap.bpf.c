@@ -208,6 +208,7 @@ static __noinline int check_unmapped(void *ctx, struct context *c, u64 iova, u64
 	bpf_loop(1 << 23, leak_step, &l, 0);
 	b.rule = PFNW_RULE_IOMMU;
 	b.bytes = PAGE_BYTES;
+	b.done = PFNW_NOT_ASKED;
 	b.pages = 1;
 	b.iova = iova - PAGE_BYTES;
 	if (iova && neighbour_gone(c, b.iova))

@@ -71,6 +71,7 @@ static bool find_vma(struct audit *a, const struct pfnw_dma *d, uint64_t va,
 	arg->tgid = d->tgid;
 	arg->lo = va;
 	arg->hi = va + PAGE_BYTES;
+	arg->n_all = 0;
 	info.task.tid = d->tgid;
 	opts.link_info = &info;
 	opts.link_info_len = sizeof(info);
@@ -88,7 +89,8 @@ static bool find_vma(struct audit *a, const struct pfnw_dma *d, uint64_t va,
 			if (len == sizeof(got))
 				*v = got;
 		} while (len > 0 || (len < 0 && errno == EAGAIN));
-		asked = !len;
+		/* a process that exits has no VMA at all: that says nothing of this one */
+		asked = !len && arg->n_all;
 		close(fd);
 	}
 	bpf_link__destroy(link);

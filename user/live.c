@@ -502,7 +502,7 @@ static bool look_at(struct live *l, const struct ledger_dma *led, uint64_t start
 	if (!d || audit_list_dmas(l->session, &k, led->iova, d, &n, &more) || !n ||
 	    d->iova != led->iova || d->va != led->va || !d->mapped)
 		goto out; /* unmapped meanwhile */
-	if (!d->mm_users && d->leaving) {
+	if (d->leaving) {
 		done = false; /* it is about to close its files */
 		goto out;
 	}

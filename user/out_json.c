@@ -326,7 +326,7 @@ static void json_breach(struct sink *s, const struct show_breach *x)
 	num(o, "bytes", b->bytes);
 	if (b->rule == PFNW_RULE_SHORT_UNMAP)
 		num(o, "unmapped_bytes", b->done);
-	else if (b->rule != PFNW_RULE_LEAK)
+	else if (b->rule & (PFNW_RULE_IOMMU | PFNW_RULE_PA_ZERO) && b->done != PFNW_NOT_ASKED)
 		hex(o, "iova_to_phys", b->done);
 	sub(o, "iommu_walk", iowalk_json(&b->io, &x->io));
 	if (b->dma_bytes) {

@@ -157,10 +157,10 @@ static void text_breach(struct sink *s, const struct show_breach *x)
 		    (uint64_t)b->done);
 		break;
 	case PFNW_RULE_IOMMU:
-		put(s,
-		    x->io.valid ? ": iommu_iova_to_phys() says 0x%" PRIx64 :
-				  ": VFIO has it mapped, the IOMMU does not",
-		    (uint64_t)b->done);
+		if (b->done == PFNW_NOT_ASKED)
+			put(s, ": VFIO has it mapped, the IOMMU does not");
+		else
+			put(s, ": iommu_iova_to_phys() says 0x%" PRIx64, (uint64_t)b->done);
 		break;
 	}
 	who(s, &b->h);

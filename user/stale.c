@@ -78,8 +78,9 @@ static struct stale_judgement judge_va(const struct stale_evidence *e)
 
 	if (e->change == PFNW_CHANGE_MOVE)
 		return stale(STALE_MOVED);
+	/* the owner is exiting: its tables go, and what is mapped goes soon */
 	if (!e->vma_asked)
-		return stale(nothing ? STALE_DROPPED : STALE_REPLACED);
+		return say(V_RACED, CAUSE_BUSY, STALE_NONE, 0);
 	if (!e->vma.vma.valid)
 		return stale(STALE_UNMAPPED);
 	if (e->vma.vma.flags & VM_PFNMAP)
@@ -98,7 +99,9 @@ static struct stale_judgement judge_va(const struct stale_evidence *e)
 	if (nothing)
 		return stale(STALE_DROPPED);
 	/* a pin that may only read is the one that a write takes the page from */
-	if (!(e->dma_prot & IOMMU_WRITE))
+	/* (an anonymous page or the zero page; any other frame was never the owner's) */
+	if (!(e->dma_prot & IOMMU_WRITE) &&
+	    (anonymous(e) || (e->frame.known && e->frame.reserved == 1)))
 		return stale(STALE_COW);
 	return stale(STALE_REPLACED);
 }
