@@ -159,7 +159,8 @@ struct pfnw_dump {
 	__u64 iova, n_pages; /* in */
 	__u64 done_pages; /* out */
 	__u64 leaf_pages[4]; /* out: pages under leaves of 4 KiB, 2 MiB, 1 GiB, other sizes */
-	__u32 n, pad; /* out */
+	__u32 n; /* out */
+	__u32 unread; /* out: pages of which the table could not be read */
 	struct {
 		__u64 iova, pfn, pages;
 		__u32 rights, pad;

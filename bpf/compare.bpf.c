@@ -905,6 +905,8 @@ static long dump_step(u32 k, void *arg)
 			      bytes == 2ULL << 20 ? 1 :
 			      bytes == 1ULL << 30 ? 2 :
 						    3] += n;
+	} else if (z->io.what == SIDE_FAULT) {
+		a->unread += n;
 	}
 	z->iova += n * PAGE_BYTES;
 	z->left -= n;
@@ -918,6 +920,7 @@ int dump_runs(void *ctx)
 	struct cmp *z = &cmp;
 
 	a->n = opaque_zero;
+	a->unread = opaque_zero;
 	a->done_pages = opaque_zero;
 	a->status = PFNW_AUDIT_GONE;
 	if (!container_alive(a->container, a->generation, a->fd))

@@ -366,7 +366,7 @@ int BPF_PROG(zap_hugetlb_out, void *tlb, struct vm_area_struct *vma, unsigned lo
  * the refactoring of 6.16 members of one; a mover of more than this mm knows is all.
  */
 struct pagetable_move_control___v {
-	unsigned long old_addr, old_end;
+	unsigned long old_addr, len_in;
 } __attribute__((preserve_access_index));
 
 /* From the first, second and fifth argument: (vma, old_addr, new_vma, new_addr, len, ...). */
@@ -376,7 +376,7 @@ static __always_inline void move_range(u64 first, u64 second, u64 fifth, u64 *st
 		struct pagetable_move_control___v *c = (void *)first;
 
 		*start = BPF_CORE_READ(c, old_addr);
-		*end = BPF_CORE_READ(c, old_end);
+		*end = *start + BPF_CORE_READ(c, len_in);
 	} else {
 		*start = second;
 		*end = second + fifth;

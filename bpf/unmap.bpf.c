@@ -25,6 +25,7 @@ static __noinline int breach(void *ctx, struct context *c, struct broken *b)
 		return 0;
 	}
 	fill_hdr(&r->h, PFNW_EV_BREACH, c);
+	r->h.domain = c->io.domain; /* of all that a container has, the one looked at */
 	r->rule = b->rule;
 	r->iova = b->iova;
 	r->bytes = b->bytes;
@@ -90,6 +91,9 @@ static long absent_step(u32 k, void *arg)
 		return 1;
 	t = &c->io;
 	iova = l->iova + l->at * PAGE_BYTES;
+	/* the end of the first run */
+	if (l->found && l->first + l->found * PAGE_BYTES != iova)
+		return 1;
 	if (t->f.kind == PFNW_IOMMU_VIRTIO) {
 		if (virtio_next(t, iova) <= 0 ||
 		    t->node_start > l->iova + l->pages * PAGE_BYTES - 1)
@@ -133,8 +137,8 @@ static long absent_step(u32 k, void *arg)
 }
 
 /*
- * Pages of a range that the IOMMU of c->io still translates, though it is unmapped;
- * c->odd_iova: the first.
+ * The first run of pages of a range that the IOMMU of c->io still translates, though
+ * it is unmapped: how many, and c->odd_iova: the first. 0: there is none (any more).
  */
 __noinline u64 still_translated(struct context *c, u64 iova, u64 pages)
 {
@@ -167,18 +171,41 @@ __noinline int neighbour_gone(struct context *c, u64 iova)
 	return !level;
 }
 
+struct leak_loop {
+	void *ctx;
+	struct context *c;
+	u64 iova, end; /* what is left to look at */
+	u64 bytes;
+};
+
+/* One run of pages that stayed, one record: so each page is named. */
+static long leak_step(u32 k, void *arg)
+{
+	struct leak_loop *l = arg;
+	struct context *c = l->c;
+	struct broken b = { .rule = PFNW_RULE_LEAK, .bytes = l->bytes };
+
+	if (!c || l->iova >= l->end)
+		return 1;
+	b.pages = still_translated(c, l->iova, (l->end - l->iova) >> PFNW_PAGE_SHIFT);
+	if (!b.pages)
+		return 1;
+	b.iova = c->odd_iova;
+	l->iova = b.iova + b.pages * PAGE_BYTES;
+	breach(l->ctx, c, &b);
+	return 0;
+}
+
 static __noinline int check_unmapped(void *ctx, struct context *c, u64 iova, u64 bytes)
 {
-	struct broken b = { .bytes = bytes };
+	struct leak_loop l = {
+		.ctx = ctx, .c = c, .iova = iova, .end = iova + bytes, .bytes = bytes
+	};
+	struct broken b = { 0 };
 
 	if (!c)
 		return 0;
-	b.pages = still_translated(c, iova, bytes >> PFNW_PAGE_SHIFT);
-	if (b.pages) {
-		b.rule = PFNW_RULE_LEAK;
-		b.iova = c->odd_iova;
-		breach(ctx, c, &b);
-	}
+	bpf_loop(1 << 23, leak_step, &l, 0);
 	b.rule = PFNW_RULE_IOMMU;
 	b.bytes = PAGE_BYTES;
 	b.pages = 1;

@@ -328,7 +328,10 @@ static int audit_in_domain(struct audit *a, const struct audit_container *k,
 		a->count.pages.seen += c->equal_pages;
 		a->count.pages.match += c->equal_pages;
 		for (uint32_t i = 0; i < c->n_odd; i++)
-			keep(&x, &c->odd[i]);
+			if (!keep(&x, &c->odd[i])) {
+				a->count.pages.seen += c->odd[i].n_pages;
+				a->count.pages.lost += c->odd[i].n_pages;
+			}
 		off += c->done_pages;
 		progress(a, c->done_pages);
 	}

@@ -48,7 +48,7 @@ static int read_dma(struct session *s, const struct audit_container *k,
 			return -EIO;
 		if (a->status == PFNW_AUDIT_GONE)
 			return 1;
-		if (a->status != PFNW_AUDIT_OK || !a->done_pages)
+		if (a->status != PFNW_AUDIT_OK || !a->done_pages || a->unread)
 			return -EIO;
 		for (uint32_t i = 0; i < a->n; i++) {
 			what.prot = (d->prot & ~3u) | a->run[i].rights;

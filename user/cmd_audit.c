@@ -37,7 +37,7 @@ static const struct argp_option options[] = {
 	{ "watch", OPT_WATCH, "SECONDS", 0, "again and again, so long after each other", 3 },
 	{ "rounds", OPT_ROUNDS, "N", 0, "with --watch: end after so many", 3 },
 	{ "break-on", OPT_BREAK, "LIST", 0,
-	  "which stale pages make it broken: bug,error,known (default: all)", 3 },
+	  "which stale pages make it broken: bug,error,known, or none (default: bug,error)", 3 },
 	{ "ready-file", OPT_READY, "FILE", 0, "create FILE when the first round is over", 3 },
 	{ 0 },
 };
@@ -257,7 +257,7 @@ int cmd_audit(int argc, char **argv)
 				      .group = PFNW_NO_GROUP,
 				      .ring_bytes = RING_BYTES_MIN,
 				      .contexts = 1 };
-	struct args a = { .group = PFNW_NO_GROUP, .break_on = (1u << SEVERITIES) - 1 };
+	struct args a = { .group = PFNW_NO_GROUP, .break_on = BREAK_ON_DEFAULT };
 	static struct run r;
 	int ret;
 

@@ -193,6 +193,8 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 	if (d->at == PFNW_AT_MAP) {
 		c->diffs++;
 		c->by_verdict[s.j.verdict]++;
+		if (s.j.verdict == V_MISMATCH && c->live)
+			live_wrong(c->live, d->h.domain, d->iova);
 		if (s.j.verdict == V_UNVERIFIED || s.j.verdict == V_RACED)
 			c->by_cause[s.j.cause]++;
 	} else {
@@ -304,6 +306,12 @@ static void on_breach(struct collector *c, const struct pfnw_ev_breach *b)
 {
 	struct show_breach s = { .b = b, .io = judge_iowalk(c->session->io_fmt, &b->io) };
 
+	/* what was wrong as it was mapped is found again beside an unmap, or by the kernel's asking */
+	if (b->rule & (PFNW_RULE_IOMMU | PFNW_RULE_PA_ZERO) && c->live &&
+	    live_is_wrong(c->live, b->h.domain, b->iova)) {
+		c->breaches_again++;
+		return;
+	}
 	c->breaches++;
 	for (int i = 0; i < PFNW_RULES; i++)
 		if (b->rule & 1u << i)
@@ -493,7 +501,7 @@ void collector_summary(struct collector *c, struct summary *s)
 	s->claim_locked = k[PFNW_S_CLAIM_LOCKED];
 	s->linear = k[PFNW_S_LINEAR];
 	s->linear_wrong = k[PFNW_S_LINEAR_WRONG];
-	s->breaches = k[PFNW_S_BREACHES] + c->overlaps;
+	s->breaches = k[PFNW_S_BREACHES] - c->breaches_again + c->overlaps;
 	s->has_live = c->live;
 	if (c->live)
 		add_live(c, s);

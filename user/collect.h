@@ -45,6 +45,7 @@ struct collector {
 	uint64_t claim_diffs;
 	uint64_t pin_doubts; /* of claims that no mapping follows */
 	struct live *live; /* NULL: no ledger is kept */
+	uint64_t breaches_again; /* of pages that were a mismatch when they were mapped */
 	uint64_t overlaps; /* pages mapped where something was mapped */
 	uint64_t stale_counted; /* stale pages that breached */
 	uint64_t lost_changes; /* as of the last look */

@@ -234,8 +234,11 @@ struct judgement judge_page(const struct cpu_format *f, const struct iommu_forma
 		/* A rule that needs no page table is broken whatever the tables say. */
 		if (j.rules & ~(__u32)PFNW_RULE_PFN)
 			j.verdict = V_MISMATCH;
-		if (j.verdict == V_MATCH)
-			j.rules &= ~(__u32)PFNW_RULE_PFN;
+		if (j.verdict != V_MATCH)
+			return j;
+		j.rules &= ~(__u32)PFNW_RULE_PFN;
+		if (e->io.status == PFNW_WALK_FAULT)
+			return say(j, V_UNVERIFIED, CAUSE_FAULT);
 		return j;
 	}
 	writable = (names(&j.snap, e->pfn) && j.snap.writable) ||

@@ -39,6 +39,7 @@ struct live {
 	struct live_ops ops;
 	struct ledger *ledger;
 	struct ledger *stale; /* pages that were told */
+	struct ledger *wrong; /* pages that were a mismatch when they were mapped */
 	struct ledger_order *order;
 	struct audit audit;
 	struct dirty *dirty;
@@ -148,8 +149,26 @@ static void keep_domains(struct live *l, const struct pfnw_ev_ledger *e)
 	for (size_t i = 0; i < n; i++) {
 		ledger_drop_domain(l->ledger, gone[i]);
 		ledger_drop_domain(l->stale, gone[i]);
+		ledger_drop_domain(l->wrong, gone[i]);
 	}
 	free(gone);
+}
+
+static void drop_container(struct live *l, uint64_t container)
+{
+	struct ledger_domain_cursor c = { 0 };
+
+	/* what is in there came without its container */
+	while (ledger_next_domain(l->ledger, &c)) {
+		struct ledger_cursor k;
+		struct ledger_run run;
+
+		ledger_seek(&k, c.domain, 0, LEDGER_ALL);
+		if (ledger_next(l->ledger, &k, &run) && run.dma->container == container)
+			ledger_drop_domain(l->wrong, c.domain);
+	}
+	ledger_drop_container(l->ledger, container);
+	ledger_drop_container(l->stale, container);
 }
 
 static void apply(void *ctx, uint64_t container, uint64_t generation, uint64_t seq,
@@ -168,13 +187,13 @@ static void apply(void *ctx, uint64_t container, uint64_t generation, uint64_t s
 	case PFNW_LEDGER_UNMAP:
 		ledger_unmap(l->ledger, e->h.domain, e->iova, e->n_pages);
 		ledger_unmap(l->stale, e->h.domain, e->iova, e->n_pages);
+		ledger_unmap(l->wrong, e->h.domain, e->iova, e->n_pages);
 		break;
 	case PFNW_LEDGER_DOMAINS:
 		keep_domains(l, e);
 		break;
 	case PFNW_LEDGER_GONE:
-		ledger_drop_container(l->ledger, container);
-		ledger_drop_container(l->stale, container);
+		drop_container(l, container);
 		ledger_order_forget(l->order, container);
 		break;
 	}
@@ -194,8 +213,7 @@ static void renewed(void *ctx, uint64_t container, uint64_t old_generation, uint
 
 	(void)old_generation;
 	(void)generation;
-	ledger_drop_container(l->ledger, container);
-	ledger_drop_container(l->stale, container);
+	drop_container(l, container);
 }
 
 void live_ledger(struct live *l, const struct pfnw_ev_ledger *e, size_t bytes)
@@ -238,8 +256,7 @@ static bool rebuild_one(struct live *l, struct rebuild *r)
 
 	if (look_up(l, r->container, &k, &before)) {
 		/* gone, or without a domain: then it has nothing mapped */
-		ledger_drop_container(l->ledger, r->container);
-		ledger_drop_container(l->stale, r->container);
+		drop_container(l, r->container);
 		if (!state_of(l, r->container, &before))
 			ledger_order_forget(l->order, r->container);
 		return true;
@@ -364,21 +381,30 @@ static void tell(struct live *l, const struct audit_finding *f)
 }
 
 /*
- * The change to name: a fault brings another frame only where something took the old one
- * away, and that may wait to be looked at, too.
+ * The change to name, of all that wait to be looked at: the first that took the page
+ * away. A fault only brings another frame where something did that, and mremap() zaps
+ * what it has moved away before.
  */
 static const struct dirty *who_did_it(const struct live *l, uint64_t mm, uint64_t va)
 {
-	if (!l->cause || l->cause->fn < PFNW_CHANGE_PROT)
-		return l->cause;
+	const struct dirty *best = l->cause;
+
 	for (size_t i = 0; i < l->n_dirty; i++) {
 		const struct dirty *d = &l->dirty[i];
+		bool takes = d->fn && d->fn < PFNW_CHANGE_PROT, better;
 
-		if (d->mm == mm && d->fn && d->fn < PFNW_CHANGE_PROT && d->start <= va &&
-		    va < d->end)
-			return d;
+		if (d->mm != mm || !d->fn || d->start > va || va >= d->end)
+			continue;
+		if (!best || !best->fn)
+			better = true;
+		else if (takes != (best->fn < PFNW_CHANGE_PROT))
+			better = takes;
+		else
+			better = d->since_ns < best->since_ns;
+		if (better)
+			best = d;
 	}
-	return l->cause;
+	return best;
 }
 
 static uint8_t change_of(void *ctx, uint64_t mm, uint64_t va)
@@ -388,7 +414,40 @@ static uint8_t change_of(void *ctx, uint64_t mm, uint64_t va)
 	return d ? d->fn : 0;
 }
 
-/* A page that was told already is not told again. */
+void live_wrong(struct live *l, uint64_t domain, uint64_t iova)
+{
+	struct ledger_dma d = { .domain = domain };
+
+	ledger_map(l->wrong, &d, iova, iova / PAGE_BYTES, 1);
+}
+
+bool live_is_wrong(const struct live *l, uint64_t domain, uint64_t iova)
+{
+	struct ledger_run run;
+
+	return ledger_find(l->wrong, domain, iova, &run);
+}
+
+/* Is @iova in @told, in the case @how (NULL: in any)? *@n: of how many pages that is true. */
+static bool was_told(const struct ledger *told, uint64_t domain, uint64_t iova, const uint32_t *how,
+		     uint64_t *n)
+{
+	struct ledger_cursor c;
+	struct ledger_run run;
+
+	ledger_seek(&c, domain, iova, *n);
+	if (!ledger_next(told, &c, &run))
+		return false;
+	if (run.iova > iova) {
+		*n = (run.iova - iova) / PAGE_BYTES;
+		return false;
+	}
+	*n = run.pages;
+	/* stale is stale, by whatever name; only what was narrowed may become it */
+	return !how || run.dma->prot == *how || run.dma->prot != STALE_NARROWED;
+}
+
+/* A page that was told already, here or when it was mapped, is not told again. */
 static void on_found(void *ctx, const struct audit_finding *f)
 {
 	struct audit_finding g = *f;
@@ -403,7 +462,7 @@ static void on_found(void *ctx, const struct audit_finding *f)
 		l->again = true; /* not in peace: later */
 		return;
 	}
-	if (l->cause && l->cause->fn) {
+	if (l->cause) {
 		const struct dirty *x =
 			who_did_it(l, f->dma->mm, f->dma->va + f->odd.off_pages * PAGE_BYTES);
 
@@ -413,19 +472,11 @@ static void on_found(void *ctx, const struct audit_finding *f)
 	}
 	while (at < end) {
 		uint64_t iova = f->dma->iova + at * PAGE_BYTES, n = end - at;
-		struct ledger_cursor c;
-		struct ledger_run run;
 
-		ledger_seek(&c, d.domain, iova, n);
-		if (ledger_next(l->stale, &c, &run)) {
-			if (run.iova == iova && run.dma->prot == d.prot) {
-				at += run.pages;
-				continue;
-			}
-			if (run.iova > iova)
-				n = (run.iova - iova) / PAGE_BYTES;
-			else
-				n = run.pages;
+		if (was_told(l->wrong, d.domain, iova, NULL, &n) ||
+		    was_told(l->stale, d.domain, iova, &d.prot, &n)) {
+			at += n;
+			continue;
 		}
 		ledger_map(l->stale, &d, iova, iova / PAGE_BYTES, n);
 		g.odd.off_pages = at;
@@ -538,13 +589,14 @@ struct live *live_new(struct session *s, const struct live_ops *ops, uint32_t br
 	l->ops = *ops;
 	l->ledger = ledger_new(seed[0], 0);
 	l->stale = ledger_new(seed[1], 0);
+	l->wrong = ledger_new(seed[1], 0);
 	l->order = ledger_order_new(&c);
 	l->audit.session = s;
 	l->audit.break_on = break_on;
 	l->audit.ctx = l;
 	l->audit.found = on_found;
 	l->audit.change_of = change_of;
-	if (!l->ledger || !l->stale || !l->order) {
+	if (!l->ledger || !l->stale || !l->wrong || !l->order) {
 		live_free(l);
 		return NULL;
 	}
@@ -557,6 +609,7 @@ void live_free(struct live *l)
 		return;
 	ledger_free(l->ledger);
 	ledger_free(l->stale);
+	ledger_free(l->wrong);
 	ledger_order_free(l->order);
 	free(l->dirty);
 	free(l->rebuild);

@@ -43,6 +43,9 @@ int live_begin(struct live *l, int group);
 
 void live_ledger(struct live *l, const struct pfnw_ev_ledger *e, size_t bytes);
 void live_change(struct live *l, const struct pfnw_ev_change *e);
+/* A page that is a mismatch as it was mapped: a later look does not tell it again. */
+void live_wrong(struct live *l, uint64_t domain, uint64_t iova);
+bool live_is_wrong(const struct live *l, uint64_t domain, uint64_t iova);
 
 /* Change records were lost: everything is looked at again. */
 void live_lost_changes(struct live *l);

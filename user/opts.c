@@ -57,7 +57,7 @@ static const struct argp_option watch_options[] = {
 	{ "no-ledger", OPT_NO_LEDGER, NULL, 0,
 	  "do not keep what is mapped: proven is then only the moment of mapping", 3 },
 	{ "break-on", OPT_BREAK, "LIST", 0,
-	  "which stale pages make it broken: bug,error,known, or none (default: all)", 3 },
+	  "which stale pages make it broken: bug,error,known, or none (default: bug,error)", 3 },
 	/* a verifier is tested by lies: miss every seventh page's iommu_map() on purpose */
 	{ "lie", OPT_LIE, "WHAT", OPTION_HIDDEN, "miss-map or miss-count", 3 },
 	{ 0 },
@@ -270,7 +270,7 @@ void options_init(struct options *o)
 {
 	memset(o, 0, sizeof(*o));
 	o->group = PFNW_NO_GROUP;
-	o->break_on = (1u << SEVERITIES) - 1;
+	o->break_on = BREAK_ON_DEFAULT;
 	o->ring_bytes = RING_BYTES_DEFAULT;
 	o->contexts = CONTEXTS_DEFAULT;
 }

@@ -392,6 +392,8 @@ static void json_finding(struct sink *s, const struct audit_finding *f)
 	num(q, "bytes", d->bytes);
 	str(q, "prot", prot_text(d->prot));
 	sub(o, "dma", q);
+	if (f->change_ns)
+		num(o, "change_ns", f->change_ns);
 	if (f->n_stack)
 		sub(o, "stack", stack_json(s, f->stack, f->n_stack));
 	emit(s, o);

@@ -96,7 +96,7 @@ static void put_lengths(struct sink *s, const struct ledger_totals *t)
 		if (!t->lengths[i])
 			continue;
 		if (from == to)
-			put(s, "    run of      1 page: %" PRIu64 "\n", t->lengths[i]);
+			put(s, "    runs of     1 page: %" PRIu64 "\n", t->lengths[i]);
 		else
 			put(s, "    runs of     %" PRIu64 " to %" PRIu64 " pages: %" PRIu64 "\n",
 			    from, to, t->lengths[i]);

@@ -454,9 +454,12 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 
 	put(s,
 	    "%s%s%s: %" PRIu64 " mismatches of %" PRIu64 " pages, %" PRIu64 " unverified, %" PRIu64
-	    " lost\n",
+	    " lost",
 	    paint(s, color[x->conclusion]), conclusion_name(x->conclusion), paint(s, OFF),
 	    (uint64_t)p->mismatch, (uint64_t)p->seen, (uint64_t)p->unverified, (uint64_t)p->lost);
+	if (p->stale)
+		put(s, "; %" PRIu64 " went stale", (uint64_t)p->stale);
+	put(s, "\n");
 	put(s,
 	    "  pages    seen %" PRIu64 ": match %" PRIu64 ", mismatch %" PRIu64 ", stale %" PRIu64
 	    ", raced %" PRIu64,

@@ -33,6 +33,9 @@ enum severity {
 	SEVERITIES,
 };
 
+/* Known behaviour of the kernel is told, and breaks nothing unless asked to. */
+#define BREAK_ON_DEFAULT (1u << SEVERITY_BUG | 1u << SEVERITY_ERROR)
+
 const char *stale_name(enum stale_case c);
 const char *severity_name(enum severity s);
 enum severity stale_severity(enum stale_case c);

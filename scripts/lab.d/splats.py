@@ -65,9 +65,9 @@ def _blocks(lines):
         yield block
 
 
-def find(text):
-    """(kinds, lines): what was found, and the lines to show."""
-    allowed = _allowed()
+def find(text, expected=()):
+    """(kinds, lines): what was found, and the lines to show. expected: more patterns to allow."""
+    allowed = [*_allowed(), *map(re.compile, expected)]
     kinds, shown = [], []
     for block in _blocks(text.splitlines()):
         if any(pattern.search(line) for pattern in allowed for line in block):

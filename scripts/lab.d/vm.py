@@ -74,6 +74,7 @@ class Settings:
     qemu: str = ""
     modules: list = dataclasses.field(default_factory=list)
     env: dict = dataclasses.field(default_factory=dict)
+    allow: list = dataclasses.field(default_factory=list)
     out: str = ""
     timeout: float = 600
     command: list = dataclasses.field(default_factory=list)
@@ -465,9 +466,10 @@ class Run:
         return path.relative_to(CACHE.parent)
 
     def _splats(self):
-        name, kinds, lines = "console.log", *splats.find(self._console())
+        name, kinds, lines = "console.log", *splats.find(self._console(), self.settings.allow)
         if self._log:
-            more, more_lines = splats.find(self._log.decode(errors="replace"))
+            more, more_lines = splats.find(self._log.decode(errors="replace"),
+                                           self.settings.allow)
             if len(more) >= len(kinds):
                 name, kinds, lines = "dmesg.log", more, more_lines
         if not kinds:

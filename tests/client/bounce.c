@@ -24,11 +24,11 @@
 
 static const struct layout layout_bounce = { .name = "bounce" };
 
+/* Shared: a child looks at it, too. */
 static int make_page(struct buffer *buffer)
 {
 	size_t length = (LONELY + 1) * PG_SIZE;
-	uint8_t *va =
-		mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *va = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	size_t skip;
 
 	if (va == MAP_FAILED)

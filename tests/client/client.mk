@@ -13,8 +13,8 @@ CLIENT_CFLAGS := -std=gnu11 -O2 -g -D_GNU_SOURCE -pthread -Wall -Wextra -Werror 
 	-Wno-missing-field-initializers -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 
 # Each program has its own main file; the rest is shared.
-CLIENT_PROGRAMS := dmaclient storm
-CLIENT_MAINS := dmaclient.c $(notdir $(wildcard $(CLIENT_DIR)storm*.c))
+CLIENT_PROGRAMS := dmaclient storm mmops
+CLIENT_MAINS := dmaclient.c mmops.c $(notdir $(wildcard $(CLIENT_DIR)storm*.c))
 CLIENT_SHARED := $(filter-out $(CLIENT_MAINS),$(notdir $(wildcard $(CLIENT_DIR)*.c)))
 CLIENT_STORM := $(filter storm%.c,$(CLIENT_MAINS))
 
@@ -25,8 +25,12 @@ $(BUILD)/tests/dmaclient: $(addprefix $(CLIENT_OBJ)/,dmaclient.o $(CLIENT_SHARED
 	$(say) LINK $@
 	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 
+$(BUILD)/tests/mmops: $(CLIENT_OBJ)/mmops.o
+	$(say) LINK $@
+	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
+
 $(BUILD)/tests/storm: $(addprefix $(CLIENT_OBJ)/,$(CLIENT_STORM:.c=.o) \
-		account.o iova.o vfio.o)
+		account.o iova.o pagemap.o pause.o vfio.o)
 	$(say) LINK $@
 	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 

@@ -2,7 +2,9 @@
 /* dmaclient: maps memory for DMA and accounts for it. See --help. */
 #include "account.h"
 #include "options.h"
+#include "pause.h"
 #include "run.h"
+#include "stale.h"
 #include "sysfs.h"
 #include "vfio.h"
 #include "witness.h"
@@ -45,6 +47,12 @@ static void nap(double seconds)
 	/* A SIGTERM ends the nap early; everything is still unmapped. */
 	while (!stopped && nanosleep(&left, &left) && errno == EINTR)
 		;
+}
+
+static void pause_at(const struct client *client, enum pause where, const char *name)
+{
+	if (client->opt.pauses & where)
+		pause_here(name, &stopped);
 }
 
 static void raise_memlock(void)
@@ -107,7 +115,7 @@ static int open_devices(struct client *client)
 		bar = bar || layout_needs_bar(opt->layouts[i]);
 
 	client->edu_device = -1;
-	if (opt->dma_verify || (bar && !opt->bar_bdf)) {
+	if (options_need_edu(opt) || (bar && !opt->bar_bdf)) {
 		client->edu_device = vfio_open_device(&client->vfio, opt->group, opt->bdf);
 		if (client->edu_device < 0)
 			return client->edu_device;
@@ -123,6 +131,28 @@ static int open_devices(struct client *client)
 	return bar ? vfio_enable_bus_master(client->edu_device) : 0;
 }
 
+/* From where everything has changed that changes. */
+static int finish_cycle(struct client *client)
+{
+	const struct options *opt = &client->opt;
+	struct run *run = &client->run;
+
+	if (opt->nstale)
+		stale_tell_total(run);
+	if (opt->dma_stale)
+		witness_verify_stale(&client->witness, run->mappings, run->count);
+	if (opt->ready_file && mark_ready(opt->ready_file))
+		return -1;
+	pause_at(client, PAUSE_CHANGED, "changed");
+	nap(opt->hold);
+	run_unmap(run);
+	stale_undo(run);
+	if (opt->dma_gone)
+		witness_verify_gone(&client->witness, run->mappings, run->count);
+	pause_at(client, PAUSE_UNMAPPED, "unmapped");
+	return 0;
+}
+
 static void run_cycles(struct client *client)
 {
 	const struct options *opt = &client->opt;
@@ -133,15 +163,17 @@ static void run_cycles(struct client *client)
 	for (unsigned int cycle = 0; cycle < opt->repeat && !stopped; cycle++) {
 		run->space.next = start;
 		run_map(run);
-		run_disturb(run);
 		if (opt->dma_verify)
 			witness_verify(&client->witness, run->mappings, run->count);
-		if (opt->ready_file && mark_ready(opt->ready_file))
+		else if (opt->dma_stale)
+			witness_mark(&client->witness, run->mappings, run->count);
+		if (opt->nstale)
+			stale_prepare(run);
+		pause_at(client, PAUSE_MAPPED, "mapped");
+		if (opt->nstale)
+			stale_make(run);
+		if (finish_cycle(client))
 			return;
-		nap(opt->hold);
-		run_unmap(run);
-		if (opt->dma_gone)
-			witness_verify_gone(&client->witness, run->mappings, run->count);
 	}
 }
 
@@ -154,12 +186,11 @@ static int exit_code(const struct client *client)
 	return account_unavailables() ? EXIT_UNAVAILABLE : 0;
 }
 
-/* Everything that touches memory: in the child, if there is one. */
-static int work(struct client *client)
+static int begin_work(struct client *client)
 {
 	const struct options *opt = &client->opt;
 	struct run *run = &client->run;
-	bool verify = opt->dma_verify;
+	bool device = options_need_edu(opt);
 
 	run->env = &client->env;
 	run->vfio = &client->vfio;
@@ -167,18 +198,23 @@ static int work(struct client *client)
 		.vfio = &client->vfio,
 		.next = opt->iova,
 		/* The edu device has 32 address lines. */
-		.limit = verify ? UINT32_MAX : UINT64_MAX,
+		.limit = device ? UINT32_MAX : UINT64_MAX,
 	};
-	if (verify && witness_open(&client->witness, &client->env, &client->vfio, &run->space,
+	if (device && witness_open(&client->witness, &client->env, &client->vfio, &run->space,
 				   client->edu_device))
-		return EXIT_ERROR;
-	if (verify) {
+		return -1;
+	if (device) {
 		run->maps++;
 		run->pages++;
 	}
-	if (!run_prepare(run))
-		run_cycles(client);
-	if (verify) {
+	return run_reserve(run);
+}
+
+static void end_work(struct client *client)
+{
+	struct run *run = &client->run;
+
+	if (options_need_edu(&client->opt)) {
 		witness_tell_total(&client->witness);
 		witness_close(&client->witness, &client->vfio);
 		if (!client->witness.bounce.mapped) {
@@ -186,8 +222,50 @@ static int work(struct client *client)
 			run->unmapped_pages++;
 		}
 	}
-	run_tell_total(run, opt->repeat);
-	run_finish(run);
+	run_tell_total(run, client->opt.repeat);
+}
+
+/* Everything that touches memory: in the child, if there is one. */
+static int work(struct client *client)
+{
+	if (begin_work(client))
+		return EXIT_ERROR;
+	if (!run_prepare(&client->run))
+		run_cycles(client);
+	end_work(client);
+	run_finish(&client->run);
+	return exit_code(client);
+}
+
+/* A child maps and is gone; all that it mapped stays in the container. */
+static int work_after_exit(struct client *client)
+{
+	struct run *run = &client->run;
+	int status = 0;
+	pid_t child;
+
+	if (begin_work(client))
+		return EXIT_ERROR;
+	child = fork();
+	if (child < 0) {
+		account_error(errno, "fork");
+		return EXIT_ERROR;
+	}
+	if (!child) {
+		if (!run_prepare(run))
+			run_map(run);
+		pause_at(client, PAUSE_MAPPED, "mapped");
+		_exit(exit_code(client));
+	}
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		account_error(0, "the child that maps ended with status 0x%x", status);
+	run_adopt(run);
+	stale_tell_exit(run);
+	finish_cycle(client);
+	end_work(client);
+	/* The buffers went with the child. */
 	return exit_code(client);
 }
 
@@ -233,7 +311,10 @@ int main(int argc, char **argv)
 	if (open_devices(&client))
 		code = EXIT_ERROR;
 	else
-		code = client.opt.fork ? work_in_child(&client) : work(&client);
+		code = options_have_stale(&client.opt, STALE_OWNER_EXIT) ?
+			       work_after_exit(&client) :
+		       client.opt.fork ? work_in_child(&client) :
+					 work(&client);
 	if (client.vfio.container > 0)
 		vfio_close(&client.vfio);
 	return code;

@@ -50,6 +50,8 @@ struct buffer {
 	bool writable;
 	/* Not ours to write to at all: a device's registers. */
 	bool foreign;
+	/* Writable, but a write changes the page: ours to read only. */
+	bool copies;
 	/* VFIO_DMA_MAP_FLAG_* */
 	uint32_t flags;
 	/* What stands behind the VMA, or -1. */
@@ -88,6 +90,7 @@ extern const struct layout layout_huge1g;
 extern const struct layout layout_shmem;
 extern const struct layout layout_file;
 extern const struct layout layout_file_private;
+extern const struct layout layout_file_cow;
 extern const struct layout layout_bar;
 extern const struct layout layout_bar_huge;
 extern const struct layout layout_pfnmap;

@@ -7,9 +7,11 @@
 #include "account.h"
 #include "layout.h"
 #include "page.h"
+#include "tag.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vfio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,7 +31,7 @@ static int map_file(struct layout_env *env, struct buffer *buffer, int flags)
 		account_error(-err, "mmap for %s", buffer->layout->name);
 		return err;
 	}
-	if (env->opt->touch)
+	if (env->opt->touch && buffer->layout != &layout_file_cow)
 		layout_touch(buffer);
 	return 0;
 }
@@ -67,6 +69,34 @@ static int create_file_private(struct layout_env *env, struct buffer *buffer)
 	return err ? err : map_file(env, buffer, MAP_PRIVATE);
 }
 
+/* Pages of the file itself, read-only for the device: nobody has written yet. */
+static int create_file_cow(struct layout_env *env, struct buffer *buffer)
+{
+	int err = open_file(env, buffer);
+
+	if (err)
+		return err;
+	err = map_file(env, buffer, MAP_PRIVATE);
+	if (err)
+		return err;
+	for (size_t at = 0; at < buffer->bytes; at += PG_SIZE) {
+		off_t in_file = (off_t)(buffer->va + at - (uint8_t *)buffer->base);
+		struct tag tag;
+
+		tag_make(&tag, (uintptr_t)buffer->va + at, 0);
+		if (pwrite(buffer->fd, &tag, sizeof(tag), in_file) != sizeof(tag)) {
+			account_error(errno, "write the file of file-cow");
+			return -EIO;
+		}
+		if (env->opt->touch)
+			(void)*(volatile uint8_t *)(buffer->va + at);
+	}
+	/* Who writes has another page from then on. */
+	buffer->copies = true;
+	buffer->flags = VFIO_DMA_MAP_FLAG_READ;
+	return 0;
+}
+
 static int create_shmem(struct layout_env *env, struct buffer *buffer)
 {
 	int err;
@@ -85,4 +115,5 @@ const struct layout layout_file_private = {
 	.name = "file-private",
 	.create = create_file_private,
 };
+const struct layout layout_file_cow = { .name = "file-cow", .create = create_file_cow };
 const struct layout layout_shmem = { .name = "shmem", .create = create_shmem };

@@ -29,6 +29,7 @@ void mapping_map(struct vfio *vfio, struct mapping *mapping)
 	mapping->map_err = vfio_map(vfio, buffer->va, mapping->iova, buffer->bytes, buffer->flags);
 	mapping->map_ns = now_ns() - t;
 	mapping->mapped = !mapping->map_err;
+	mapping->pid = getpid();
 	mapping->map_tid = gettid();
 }
 

@@ -4,6 +4,7 @@
 #define CLIENT_MAPPING_H
 
 #include "layout.h"
+#include "stale_case.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,10 +17,14 @@ struct mapping {
 	/* Negative errno of the last call, or 0. */
 	int map_err;
 	int unmap_err;
+	pid_t pid; /* that mapped it */
 	pid_t map_tid;
 	uint64_t map_ns, unmap_ns; /* of the ioctl, CLOCK_MONOTONIC */
 	pid_t unmap_tid;
 	uint64_t unmapped_bytes;
+	/* Of the tags on its pages. */
+	uint64_t generation;
+	struct stale stale;
 };
 
 struct vfio;

@@ -29,6 +29,7 @@ static const char help[] =
 	"      shmem            memfd\n"
 	"      file             a file, MAP_SHARED\n"
 	"      file-private     a file, MAP_PRIVATE, written to (copied) first\n"
+	"      file-cow         a file, MAP_PRIVATE, only read; device may only read\n"
 	"      ro               anonymous, PROT_READ, device may only read\n"
 	"      bar              a PCI BAR (p2p)\n"
 	"      bar-huge         the same on a 2 MiB boundary, where huge leaves fit\n"
@@ -56,12 +57,34 @@ static const char help[] =
 	"  --fork               map in a child process\n"
 	"  --linger SECONDS     with --fork: the parent keeps the container that long\n"
 	"                       after the child is gone\n"
-	"  --disturb WHAT       once all is mapped, change the page tables under it:\n"
-	"                       dontneed or munmap the memory; drop (zap the PTEs) or\n"
-	"                       shuffle (and give every page another frame) pfnmap\n"
-	"  --disturb-stride K   dontneed, munmap: only every K-th page (default: 1)\n"
 	"  --hold SECONDS       sleep with everything mapped; SIGTERM ends it early\n"
-	"  --ready-file PATH    created when everything is mapped\n"
+	"  --ready-file PATH    created when everything is mapped and changed\n"
+	"  --pause WHERE        tell a ready record and wait there for a line, or the end,\n"
+	"                       of standard input, or for SIGTERM: mapped (nothing has\n"
+	"                       changed yet), changed, unmapped (the container is still\n"
+	"                       there); a list, or repeated\n"
+	"  --audit-hold         --pause changed\n"
+	"\n"
+	"What changes under the mappings once they are there (a stale record tells each\n"
+	"range in which the IOMMU then translates to a frame that the VA does not name):\n"
+	"  --stale LIST         comma separated, may be repeated; mappings get the cases\n"
+	"                       that suit them in turns\n"
+	"      dontneed         MADV_DONTNEED\n"
+	"      munmap           the memory is unmapped\n"
+	"      mremap           the memory is moved elsewhere\n"
+	"      punch            a hole in the file: shmem, file (on tmpfs)\n"
+	"      cow              a write after a read-only pin: file-cow, anon --flags r\n"
+	"      protect          PROT_READ: only rights differ, the frames stay\n"
+	"      pfnmap-drop      the module takes its pages away (all pfnmap mappings)\n"
+	"      pfnmap-shuffle   and gives them other frames (all pfnmap mappings)\n"
+	"      bar-decode-off   the owner of the BAR does not decode it any more (all bar\n"
+	"                       mappings)\n"
+	"      owner-exit       a child maps and exits; this process holds the container\n"
+	"  --stale-first N      only from this page of a mapping on    (default: 0)\n"
+	"  --stale-pages N      only so many of them                   (default: all)\n"
+	"  --stale-stride K     only every K-th page                   (default: 1)\n"
+	"  --retouch            touch the pages again; where nothing is mapped any more,\n"
+	"                       map other memory. bar-decode-off: decode again first\n"
 	"\n"
 	"What to tell:\n"
 	"  --account FILE       the account goes there, not to stdout\n"
@@ -76,6 +99,8 @@ static const char help[] =
 	"                       (default: read)\n"
 	"  --dma-gone           and once more when all is unmapped: the device must not\n"
 	"                       read the pages any more\n"
+	"  --dma-stale          have the device read through what --stale made stale: it\n"
+	"                       must see what the pages held before\n"
 	"  --dma-stride K       only every K-th page of a mapping      (default: 1)\n"
 	"  --dma-max N          at most N pages in all                 (default: no limit)\n"
 	"\n"
@@ -87,7 +112,8 @@ static const char help[] =
 	"  dmaclient --layout anon,thp,shmem --maps 5 --threads 2 --unmap random\n"
 	"  dmaclient --layout anon --pages 31 --dma-verify\n"
 	"  dmaclient --layout bar --bar-bdf 0000:00:05.0 --bar-index 2 --dma-verify\n"
-	"  dmaclient --layout pfnmap --pages 101 --disturb shuffle --dma-verify\n"
+	"  dmaclient --layout anon --maps 3 --stale munmap,mremap,dontneed --dma-stale\n"
+	"  dmaclient --layout pfnmap --pages 101 --stale pfnmap-shuffle --audit-hold\n"
 	"  dmaclient --layout anon --hold 30 --ready-file /tmp/mapped\n";
 
 static void __attribute__((noreturn, format(printf, 1, 2))) usage(const char *fmt, ...)
@@ -141,11 +167,10 @@ static const struct choice unmap_choices[] = { { "none", UNMAP_NONE }, { "fifo",
 					       { "lifo", UNMAP_LIFO }, { "random", UNMAP_RANDOM },
 					       { "all", UNMAP_ALL },   {} };
 
-static const struct choice disturb_choices[] = {
-	{ "none", DISTURB_NONE },	{ "drop", DISTURB_DROP },
-	{ "shuffle", DISTURB_SHUFFLE }, { "dontneed", DISTURB_DONTNEED },
-	{ "munmap", DISTURB_MUNMAP },	{}
-};
+static const struct choice pause_choices[] = { { "mapped", PAUSE_MAPPED },
+					       { "changed", PAUSE_CHANGED },
+					       { "unmapped", PAUSE_UNMAPPED },
+					       {} };
 
 static const struct choice prot_choices[] = { { "r", ACCESS_READ }, { "rw", ACCESS_BOTH }, {} };
 
@@ -176,6 +201,30 @@ static void add_layouts(struct options *opt, char *list)
 	}
 }
 
+static void add_stale(struct options *opt, char *list)
+{
+	char *save = NULL;
+
+	for (char *name = strtok_r(list, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+		int found = stale_find(name);
+
+		if (found < 0)
+			usage("--stale does not know '%s'", name);
+		for (int i = 0; i < opt->nstale; i++)
+			if (opt->stale[i] == (enum stale_case)found)
+				usage("--stale %s twice", name);
+		opt->stale[opt->nstale++] = found;
+	}
+}
+
+static void add_pauses(struct options *opt, char *list)
+{
+	char *save = NULL;
+
+	for (char *name = strtok_r(list, ",", &save); name; name = strtok_r(NULL, ",", &save))
+		opt->pauses |= (unsigned int)choose("pause", name, pause_choices);
+}
+
 enum {
 	O_HELP = 256,
 	O_GROUP,
@@ -198,16 +247,22 @@ enum {
 	O_SEED,
 	O_FORK,
 	O_LINGER,
-	O_DISTURB,
-	O_DISTURB_STRIDE,
 	O_HOLD,
 	O_READY_FILE,
+	O_PAUSE,
+	O_AUDIT_HOLD,
+	O_STALE,
+	O_STALE_FIRST,
+	O_STALE_PAGES,
+	O_STALE_STRIDE,
+	O_RETOUCH,
 	O_ACCOUNT,
 	O_BRIEF,
 	O_LIST_PAGES,
 	O_DMA_VERIFY,
 	O_DMA_CHECK,
 	O_DMA_GONE,
+	O_DMA_STALE,
 	O_DMA_STRIDE,
 	O_DMA_MAX,
 };
@@ -234,16 +289,22 @@ static const struct option long_options[] = {
 	{ "seed", required_argument, NULL, O_SEED },
 	{ "fork", no_argument, NULL, O_FORK },
 	{ "linger", required_argument, NULL, O_LINGER },
-	{ "disturb", required_argument, NULL, O_DISTURB },
-	{ "disturb-stride", required_argument, NULL, O_DISTURB_STRIDE },
 	{ "hold", required_argument, NULL, O_HOLD },
 	{ "ready-file", required_argument, NULL, O_READY_FILE },
+	{ "pause", required_argument, NULL, O_PAUSE },
+	{ "audit-hold", no_argument, NULL, O_AUDIT_HOLD },
+	{ "stale", required_argument, NULL, O_STALE },
+	{ "stale-first", required_argument, NULL, O_STALE_FIRST },
+	{ "stale-pages", required_argument, NULL, O_STALE_PAGES },
+	{ "stale-stride", required_argument, NULL, O_STALE_STRIDE },
+	{ "retouch", no_argument, NULL, O_RETOUCH },
 	{ "account", required_argument, NULL, O_ACCOUNT },
 	{ "brief", no_argument, NULL, O_BRIEF },
 	{ "list-pages", no_argument, NULL, O_LIST_PAGES },
 	{ "dma-verify", no_argument, NULL, O_DMA_VERIFY },
 	{ "dma-check", required_argument, NULL, O_DMA_CHECK },
 	{ "dma-gone", no_argument, NULL, O_DMA_GONE },
+	{ "dma-stale", no_argument, NULL, O_DMA_STALE },
 	{ "dma-stride", required_argument, NULL, O_DMA_STRIDE },
 	{ "dma-max", required_argument, NULL, O_DMA_MAX },
 	{}
@@ -323,17 +384,32 @@ static void take_option(struct options *opt, int c, const char *name)
 	case O_LINGER:
 		opt->linger = seconds(name, optarg);
 		break;
-	case O_DISTURB:
-		opt->disturb = choose(name, optarg, disturb_choices);
-		break;
-	case O_DISTURB_STRIDE:
-		opt->disturb_stride = number(name, optarg, 1);
-		break;
 	case O_HOLD:
 		opt->hold = seconds(name, optarg);
 		break;
 	case O_READY_FILE:
 		opt->ready_file = optarg;
+		break;
+	case O_PAUSE:
+		add_pauses(opt, optarg);
+		break;
+	case O_AUDIT_HOLD:
+		opt->pauses |= PAUSE_CHANGED;
+		break;
+	case O_STALE:
+		add_stale(opt, optarg);
+		break;
+	case O_STALE_FIRST:
+		opt->stale_first = number(name, optarg, 0);
+		break;
+	case O_STALE_PAGES:
+		opt->stale_pages = number(name, optarg, 1);
+		break;
+	case O_STALE_STRIDE:
+		opt->stale_stride = number(name, optarg, 1);
+		break;
+	case O_RETOUCH:
+		opt->retouch = true;
 		break;
 	case O_ACCOUNT:
 		opt->account = optarg;
@@ -357,6 +433,9 @@ static void take_option(struct options *opt, int c, const char *name)
 		opt->dma_verify = true;
 		opt->dma_gone = true;
 		break;
+	case O_DMA_STALE:
+		opt->dma_stale = true;
+		break;
 	case O_DMA_STRIDE:
 		opt->dma_stride = number(name, optarg, 1);
 		break;
@@ -368,6 +447,38 @@ static void take_option(struct options *opt, int c, const char *name)
 		fputs("Try 'dmaclient --help'.\n", stderr);
 		exit(EXIT_USAGE);
 	}
+}
+
+bool options_need_edu(const struct options *opt)
+{
+	return opt->dma_verify || opt->dma_stale;
+}
+
+bool options_have_stale(const struct options *opt, enum stale_case which)
+{
+	for (int i = 0; i < opt->nstale; i++)
+		if (opt->stale[i] == which)
+			return true;
+	return false;
+}
+
+static void check_stale(const struct options *opt)
+{
+	if (opt->dma_stale && !opt->nstale)
+		usage("--dma-stale needs --stale");
+	if (opt->nstale && opt->repeat > 1)
+		usage("what --stale has changed cannot be mapped again: no --repeat");
+	if (options_have_stale(opt, STALE_PFNMAP_DROP) &&
+	    options_have_stale(opt, STALE_PFNMAP_SHUFFLE))
+		usage("pfnmap-drop and pfnmap-shuffle concern the same mappings");
+	if (!options_have_stale(opt, STALE_OWNER_EXIT))
+		return;
+	if (opt->nstale > 1)
+		usage("after owner-exit nothing else can change");
+	if (opt->fork)
+		usage("--stale owner-exit forks by itself");
+	if (opt->dma_verify)
+		usage("--stale owner-exit goes with --dma-stale only");
 }
 
 void options_parse(struct options *opt, int argc, char **argv)
@@ -386,7 +497,8 @@ void options_parse(struct options *opt, int argc, char **argv)
 		.unmap = UNMAP_FIFO,
 		.iova = 0x10000000,
 		.seed = 1,
-		.disturb_stride = 1,
+		.stale_pages = SIZE_MAX,
+		.stale_stride = 1,
 		.dma_read = true,
 		.dma_stride = 1,
 		.dma_max = SIZE_MAX,
@@ -399,14 +511,13 @@ void options_parse(struct options *opt, int argc, char **argv)
 		opt->layouts[opt->nlayouts++] = layout_find("anon");
 	if (opt->group < 0)
 		usage("no --group, and LAB_EDU_GROUP is not set");
-	if (!opt->bdf && (opt->dma_verify || !opt->bar_bdf))
+	if (!opt->bdf && (options_need_edu(opt) || !opt->bar_bdf))
 		for (int i = 0; i < opt->nlayouts; i++)
-			if (opt->dma_verify || layout_needs_bar(opt->layouts[i]))
+			if (options_need_edu(opt) || layout_needs_bar(opt->layouts[i]))
 				usage("no --bdf, and LAB_EDU_BDF is not set");
 	if (opt->unmap == UNMAP_NONE && opt->repeat > 1)
 		usage("--repeat needs an --unmap order");
-	if (opt->disturb == DISTURB_MUNMAP && opt->dma_verify)
-		usage("what is munmapped cannot be compared with the device's view");
+	check_stale(opt);
 	if (opt->linger > 0 && !opt->fork)
 		usage("--linger needs --fork");
 }

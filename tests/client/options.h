@@ -3,6 +3,8 @@
 #ifndef CLIENT_OPTIONS_H
 #define CLIENT_OPTIONS_H
 
+#include "stale_case.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,12 +28,11 @@ enum unmap_order {
 	UNMAP_ALL,
 };
 
-enum disturbance {
-	DISTURB_NONE,
-	DISTURB_DROP,
-	DISTURB_SHUFFLE,
-	DISTURB_DONTNEED,
-	DISTURB_MUNMAP,
+/* Where a run waits until it is told to go on; a set. */
+enum pause {
+	PAUSE_MAPPED = 1,
+	PAUSE_CHANGED = 2,
+	PAUSE_UNMAPPED = 4,
 };
 
 enum access {
@@ -70,8 +71,15 @@ struct options {
 	double linger;
 	const char *ready_file;
 	bool fork;
-	enum disturbance disturb;
-	size_t disturb_stride;
+	unsigned int pauses;
+
+	/* What changes while it is mapped, and where in each mapping. */
+	enum stale_case stale[STALE_CASES];
+	int nstale;
+	size_t stale_first;
+	size_t stale_pages;
+	size_t stale_stride;
+	bool retouch;
 
 	/* What to tell. */
 	const char *account;
@@ -83,11 +91,15 @@ struct options {
 	bool dma_read;
 	bool dma_write;
 	bool dma_gone;
+	bool dma_stale;
 	size_t dma_stride;
 	size_t dma_max;
 };
 
 /* Exits by itself on --help and on a usage error. */
 void options_parse(struct options *opt, int argc, char **argv);
+
+bool options_need_edu(const struct options *opt);
+bool options_have_stale(const struct options *opt, enum stale_case which);
 
 #endif

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 struct worker {
@@ -19,15 +20,39 @@ struct worker {
 	void (*work)(struct vfio *vfio, struct mapping *mapping);
 };
 
+static size_t most_mappings(const struct run *run)
+{
+	return (size_t)run->env->opt->nlayouts * run->env->opt->maps;
+}
+
+int run_reserve(struct run *run)
+{
+	size_t bytes = most_mappings(run) * sizeof(*run->mappings);
+	void *room = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (room == MAP_FAILED) {
+		account_error(errno, "room for the mappings");
+		return -ENOMEM;
+	}
+	run->mappings = room;
+	return 0;
+}
+
+void run_adopt(struct run *run)
+{
+	size_t most = most_mappings(run);
+
+	run->count = 0;
+	while (run->count < most && run->mappings[run->count].mapped) {
+		run->maps++;
+		run->pages += run->mappings[run->count++].buffer.bytes >> PG_SHIFT;
+	}
+}
+
 int run_prepare(struct run *run)
 {
 	const struct options *opt = run->env->opt;
 
-	run->mappings = calloc((size_t)opt->nlayouts * opt->maps, sizeof(*run->mappings));
-	if (!run->mappings) {
-		account_error(ENOMEM, "room for the mappings");
-		return -ENOMEM;
-	}
 	for (int l = 0; l < opt->nlayouts; l++) {
 		for (size_t m = 0; m < opt->maps; m++) {
 			struct mapping *mapping = &run->mappings[run->count];
@@ -224,5 +249,5 @@ void run_finish(struct run *run)
 		/* A page that stays mapped for DMA stays ours until the end. */
 		if (!run->mappings[i].mapped)
 			buffer_destroy(&run->mappings[i].buffer);
-	free(run->mappings);
+	munmap(run->mappings, most_mappings(run) * sizeof(*run->mappings));
 }

@@ -18,14 +18,24 @@ struct run {
 	uint64_t pages;
 	uint64_t unmaps;
 	uint64_t unmapped_pages;
+
+	/* A device was told to change, which concerns all mappings of it. */
+	bool device_changed;
+	uint64_t stale_ranges;
+	uint64_t stale_pages;
 };
 
-/* Buffers for all layouts and maps. 0 or a negative errno. */
+/*
+ * Room for the mappings, which a child shares; then their buffers, in whichever
+ * process. 0 or a negative errno.
+ */
+int run_reserve(struct run *run);
 int run_prepare(struct run *run);
+/* What a child has mapped. */
+void run_adopt(struct run *run);
 /* Threads take the mappings in turns. */
 void run_map(struct run *run);
 void run_unmap(struct run *run);
-void run_disturb(struct run *run);
 void run_tell_total(const struct run *run, unsigned int cycles);
 void run_finish(struct run *run);
 

@@ -2,6 +2,7 @@
 /* storm: DMA mapping and memory changes at the same time. See --help. */
 #include "storm.h"
 #include "account.h"
+#include "pause.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -28,7 +29,10 @@ static void *mapper_main(void *arg)
 {
 	struct worker *worker = arg;
 
-	storm_map_loop(worker->storm, worker->number);
+	if (worker->storm->opt.calm)
+		calm_map_loop(worker->storm, worker->number);
+	else
+		storm_map_loop(worker->storm, worker->number);
 	return NULL;
 }
 
@@ -38,8 +42,12 @@ static void *disturber_main(void *arg)
 	struct rng rng;
 
 	rng_seed(&rng, worker->storm->opt.seed * 2000 + worker->number);
-	while (!worker->storm->stop)
-		storm_disturb(worker->storm, &rng);
+	while (!worker->storm->stop) {
+		if (worker->storm->opt.calm)
+			calm_disturb(worker->storm, &rng);
+		else
+			storm_disturb(worker->storm, &rng);
+	}
 	return NULL;
 }
 
@@ -51,6 +59,29 @@ static void on_alarm(int signal)
 	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
 		_exit(4);
 	_exit(3);
+}
+
+static volatile sig_atomic_t stopped;
+
+static void on_term(int signal)
+{
+	(void)signal;
+	stopped = 1;
+}
+
+/* Of a calm storm: what it left mapped, until somebody has looked at it. */
+static void hold(struct storm *storm)
+{
+	const struct sigaction action = { .sa_handler = on_term };
+
+	alarm(0);
+	calm_tell(storm);
+	if (storm->opt.audit_hold) {
+		sigaction(SIGTERM, &action, NULL);
+		pause_here("calm", &stopped);
+	}
+	alarm(GRACE);
+	calm_end(storm);
 }
 
 static int make_memory(struct storm *storm)
@@ -65,7 +96,7 @@ static int make_memory(struct storm *storm)
 	storm->memfd = memfd_create("storm", MFD_CLOEXEC);
 	if (storm->memfd < 0 || ftruncate(storm->memfd, (off_t)bytes))
 		return -errno;
-	return 0;
+	return storm->opt.calm ? calm_prepare(storm) : 0;
 }
 
 static int run(struct storm *storm)
@@ -115,6 +146,10 @@ static void tell(const struct storm *storm)
 	/* Both lists begin with a comma that belongs to nothing. */
 	account_line("{\"type\":\"changes\"%s,\"faults\":%" PRIu64 "}", changes, c->faults);
 	account_line("{\"type\":\"map-errors\",\"by_errno\":{%s}}", *errnos ? errnos + 1 : "");
+	if (storm->opt.calm)
+		account_line("{\"type\":\"calm\",\"checked_pages\":%" PRIu64
+			     ",\"moved_pages\":%" PRIu64 "}",
+			     c->checked, c->moved);
 	account_line("{\"type\":\"total\",\"maps_ok\":%" PRIu64 ",\"maps_failed\":%" PRIu64
 		     ",\"unmaps\":%" PRIu64 ",\"pages_mapped\":%" PRIu64
 		     ",\"pages_unmapped\":%" PRIu64 ",\"wrong\":%" PRIu64 ",\"pid\":%d}",
@@ -136,8 +171,9 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	setrlimit(RLIMIT_MEMLOCK, &no_limit);
-	if (vfio_open(&storm.vfio, storm.opt.group))
-		return 1;
+	for (unsigned int i = 0; i < storm.opt.ngroups; i++)
+		if (vfio_open(&storm.vfios[i], storm.opt.groups[i]))
+			return 1;
 	err = make_memory(&storm);
 	if (err) {
 		account_error(-err, "memory for the storm");
@@ -148,8 +184,11 @@ int main(int argc, char **argv)
 	alarm((unsigned int)storm.opt.seconds + GRACE);
 
 	err = run(&storm);
+	if (storm.opt.calm)
+		hold(&storm);
 	tell(&storm);
-	vfio_close(&storm.vfio);
+	for (unsigned int i = 0; i < storm.opt.ngroups; i++)
+		vfio_close(&storm.vfios[i]);
 	/* No map at all is no test at all. */
 	if (!err && !storm.counts.maps_ok)
 		account_error(0, "not one mapping succeeded");

@@ -13,11 +13,14 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define STORM_ERRNOS 134
+#define STORM_GROUPS VFIO_MAX_GROUPS
 
 struct storm_options {
-	int group;
+	int groups[STORM_GROUPS]; /* a container for each */
+	unsigned int ngroups;
 	double seconds;
 	unsigned int mappers;
 	unsigned int disturbers;
@@ -25,6 +28,8 @@ struct storm_options {
 	size_t area_pages;
 	uint64_t seed;
 	const char *account;
+	bool calm;
+	bool audit_hold;
 };
 
 /* Counted with atomic additions, by all threads. */
@@ -37,16 +42,25 @@ struct storm_counts {
 	uint64_t faults; /* writes that met a hole or a read-only page */
 	uint64_t by_errno[STORM_ERRNOS];
 	uint64_t wrong; /* what a healthy kernel does not do */
+	uint64_t checked; /* pages of --calm, and those that were not where they were */
+	uint64_t moved;
 };
 
 struct storm {
 	struct storm_options opt;
-	struct vfio vfio;
+	struct vfio vfios[STORM_GROUPS];
+	struct plot *plots; /* of --calm */
 	uint8_t *memory; /* areas * area_pages pages, all of them fair game */
 	int memfd;
 	volatile bool stop;
 	struct storm_counts counts;
 };
+
+/* The container of a mapper. */
+static inline struct vfio *storm_vfio(struct storm *storm, unsigned int number)
+{
+	return &storm->vfios[number % storm->opt.ngroups];
+}
 
 static inline void storm_count(uint64_t *counter, uint64_t n)
 {
@@ -60,8 +74,28 @@ static inline uint8_t *storm_area(const struct storm *storm, size_t area)
 
 void storm_parse(struct storm_options *opt, int argc, char **argv);
 
-/* One change of some part of the memory. Never fails: holes are welcome. */
+struct part {
+	uint8_t *va;
+	size_t bytes;
+	/* Where this part lies in the memfd, should it be mapped there. */
+	off_t offset;
+};
+
+/* What one change may concern: nothing else is touched. */
+struct place {
+	struct part part;
+	struct part to; /* of a move */
+	struct part whole; /* of 2 MiB, for large pages; 0 bytes: there is none */
+	/* A part of the memfd is only ever mapped where it belongs. */
+	bool tidy;
+};
+
+/* One change of some kind. Never fails: holes are welcome. */
+void storm_change(struct storm *storm, struct rng *rng, const struct place *place);
+/* The same of any part of the memory. */
 void storm_disturb(struct storm *storm, struct rng *rng);
+/* Returns how many pages could not be written to. */
+size_t storm_write(struct storm *storm, const struct part *part);
 /* How often each kind of change was made: ,"name":count... for the account. */
 void storm_disturbances(char *text, size_t size);
 /* Writes to memory that may not be there die quietly. Once per process. */
@@ -69,5 +103,16 @@ void storm_catch_faults(void);
 
 /* One mapper's work until the storm stops. */
 void storm_map_loop(struct storm *storm, unsigned int number);
+
+/*
+ * --calm: nothing changes that is mapped for DMA at that moment, so nothing is
+ * ever stale. What is mapped when the storm stops stays so.
+ */
+int calm_prepare(struct storm *storm);
+void calm_map_loop(struct storm *storm, unsigned int number);
+void calm_disturb(struct storm *storm, struct rng *rng);
+/* Looks whether all frames are where they were, tells what is mapped; unmaps. */
+void calm_tell(struct storm *storm);
+void calm_end(struct storm *storm);
 
 #endif

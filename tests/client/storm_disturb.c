@@ -14,13 +14,6 @@
 #define MADV_COLLAPSE 25 /* since 6.1 */
 #endif
 
-struct part {
-	uint8_t *va;
-	size_t bytes;
-	/* Where this part lies in the memfd, should it be mapped there. */
-	off_t offset;
-};
-
 static __thread sigjmp_buf fault_exit;
 static __thread volatile sig_atomic_t fault_expected;
 
@@ -42,21 +35,23 @@ void storm_catch_faults(void)
 	sigaction(SIGBUS, &action, NULL);
 }
 
-static void write_pages(struct storm *storm, const struct part *part)
+size_t storm_write(struct storm *storm, const struct part *part)
 {
 	/* Kept across the jump. */
-	volatile size_t at = 0;
+	volatile size_t at = 0, faults = 0;
 
 	for (; at < part->bytes; at += PG_SIZE) {
 		if (sigsetjmp(fault_exit, 0)) {
 			fault_expected = 0;
-			storm_count(&storm->counts.faults, 1);
+			faults++;
 			continue;
 		}
 		fault_expected = 1;
 		*(volatile uint64_t *)(part->va + at) += 1;
 		fault_expected = 0;
 	}
+	storm_count(&storm->counts.faults, faults);
+	return faults;
 }
 
 static struct part some_part(struct storm *storm, struct rng *rng)
@@ -91,47 +86,46 @@ static void map_anon(const struct part *part, int prot)
 	     -1, 0);
 }
 
-static void do_write(struct storm *storm, struct rng *rng)
+static void do_write(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part part = some_part(storm, rng);
-
-	write_pages(storm, &part);
+	(void)rng;
+	storm_write(storm, &place->part);
 }
 
-static void do_remap(struct storm *storm, struct rng *rng)
+static void do_remap(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part part = some_part(storm, rng);
-
-	map_anon(&part, PROT_READ | PROT_WRITE);
-	write_pages(storm, &part);
+	(void)rng;
+	map_anon(&place->part, PROT_READ | PROT_WRITE);
+	storm_write(storm, &place->part);
 }
 
 /*
  * A hole, soon filled again. PROT_NONE stands in for a while, so that no other
  * mmap of this process can land there.
  */
-static void do_munmap(struct storm *storm, struct rng *rng)
+static void do_munmap(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part part = some_part(storm, rng);
-
-	munmap(part.va, part.bytes);
-	map_anon(&part, PROT_NONE);
+	(void)storm;
+	munmap(place->part.va, place->part.bytes);
+	map_anon(&place->part, PROT_NONE);
 	usleep(rng_below(rng, 200));
-	map_anon(&part, PROT_READ | PROT_WRITE);
+	map_anon(&place->part, PROT_READ | PROT_WRITE);
 }
 
-static void do_mremap(struct storm *storm, struct rng *rng)
+static void do_mremap(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part from = some_part(storm, rng), to = some_part(storm, rng);
+	struct part from = place->part, to = place->to;
 
 	if (to.bytes < from.bytes)
 		from.bytes = to.bytes;
+	if (place->tidy)
+		do_remap(storm, rng, place);
 	/* Overlaps and holes make it fail: as good an outcome as any. */
 	mremap(from.va, from.bytes, from.bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to.va);
 	map_anon(&from, PROT_READ | PROT_WRITE);
 }
 
-static void do_mprotect(struct storm *storm, struct rng *rng)
+static void do_mprotect(struct storm *storm, struct rng *rng, const struct place *place)
 {
 	static const int prots[] = {
 		PROT_READ,
@@ -139,64 +133,67 @@ static void do_mprotect(struct storm *storm, struct rng *rng)
 		PROT_READ | PROT_WRITE,
 		PROT_READ | PROT_WRITE,
 	};
-	struct part part = some_part(storm, rng);
 
-	mprotect(part.va, part.bytes, prots[rng_below(rng, ARRAY_LEN(prots))]);
+	(void)storm;
+	mprotect(place->part.va, place->part.bytes, prots[rng_below(rng, ARRAY_LEN(prots))]);
 }
 
-static void do_dontneed(struct storm *storm, struct rng *rng)
+static void do_dontneed(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part part = some_part(storm, rng);
-
-	madvise(part.va, part.bytes, MADV_DONTNEED);
+	(void)storm;
+	(void)rng;
+	madvise(place->part.va, place->part.bytes, MADV_DONTNEED);
 }
 
-static void do_collapse(struct storm *storm, struct rng *rng)
+static void do_collapse(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part part = whole_area(storm, rng);
+	const struct part *part = &place->whole;
 
-	map_anon(&part, PROT_READ | PROT_WRITE);
-	write_pages(storm, &part);
-	madvise(part.va, part.bytes, MADV_HUGEPAGE);
-	madvise(part.va, part.bytes, MADV_COLLAPSE);
+	(void)rng;
+	if (!part->bytes)
+		return;
+	map_anon(part, PROT_READ | PROT_WRITE);
+	storm_write(storm, part);
+	madvise(part->va, part->bytes, MADV_HUGEPAGE);
+	madvise(part->va, part->bytes, MADV_COLLAPSE);
 }
 
-static void do_shared(struct storm *storm, struct rng *rng)
+static void do_shared(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part part = some_part(storm, rng);
+	const struct part *part = &place->part;
 
-	mmap(part.va, part.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, storm->memfd,
-	     part.offset);
-	write_pages(storm, &part);
+	(void)rng;
+	mmap(part->va, part->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, storm->memfd,
+	     part->offset);
+	storm_write(storm, part);
 }
 
-static void do_punch(struct storm *storm, struct rng *rng)
+static void do_punch(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part part = some_part(storm, rng);
-
-	fallocate(storm->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, part.offset,
-		  (off_t)part.bytes);
+	(void)rng;
+	fallocate(storm->memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, place->part.offset,
+		  (off_t)place->part.bytes);
 }
 
 /* The child's writes copy pages, or, where they were pinned, find copies. */
-static void do_fork(struct storm *storm, struct rng *rng)
+static void do_fork(struct storm *storm, struct rng *rng, const struct place *place)
 {
-	struct part part = some_part(storm, rng);
 	pid_t child = fork();
 
+	(void)rng;
 	if (!child) {
-		write_pages(storm, &part);
+		storm_write(storm, &place->part);
 		_exit(0);
 	}
 	if (child < 0)
 		return;
-	write_pages(storm, &part);
+	storm_write(storm, &place->part);
 	waitpid(child, NULL, 0);
 }
 
 static struct {
 	const char *name;
-	void (*make)(struct storm *storm, struct rng *rng);
+	void (*make)(struct storm *storm, struct rng *rng, const struct place *place);
 	unsigned int weight;
 	uint64_t count;
 } changes[] = {
@@ -207,7 +204,7 @@ static struct {
 	{ "punch", do_punch, 2, 0 },	   { "fork", do_fork, 1, 0 },
 };
 
-void storm_disturb(struct storm *storm, struct rng *rng)
+void storm_change(struct storm *storm, struct rng *rng, const struct place *place)
 {
 	unsigned int all = 0, pick;
 
@@ -216,12 +213,23 @@ void storm_disturb(struct storm *storm, struct rng *rng)
 	pick = rng_below(rng, all);
 	for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
 		if (pick < changes[i].weight) {
-			changes[i].make(storm, rng);
+			changes[i].make(storm, rng, place);
 			storm_count(&changes[i].count, 1);
 			return;
 		}
 		pick -= changes[i].weight;
 	}
+}
+
+void storm_disturb(struct storm *storm, struct rng *rng)
+{
+	const struct place place = {
+		.part = some_part(storm, rng),
+		.to = some_part(storm, rng),
+		.whole = whole_area(storm, rng),
+	};
+
+	storm_change(storm, rng, &place);
 }
 
 void storm_disturbances(char *text, size_t size)

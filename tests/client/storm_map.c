@@ -39,7 +39,7 @@ static void wrong(struct storm *storm, int err, const char *what, uint64_t iova)
 	account_error(err, "%s at iova 0x%" PRIx64, what, iova);
 }
 
-static void map_slot(struct storm *storm, struct rng *rng, struct slot *slot)
+static void map_slot(struct storm *storm, struct vfio *vfio, struct rng *rng, struct slot *slot)
 {
 	size_t pages = storm->opt.area_pages;
 	size_t first = rng_below(rng, pages);
@@ -53,7 +53,7 @@ static void map_slot(struct storm *storm, struct rng *rng, struct slot *slot)
 		count = count > 16 ? 1 + count % 16 : count;
 	if (rng_below(rng, 4))
 		flags |= VFIO_DMA_MAP_FLAG_WRITE;
-	err = -vfio_map(&storm->vfio, va, slot->iova, count * PG_SIZE, flags);
+	err = -vfio_map(vfio, va, slot->iova, count * PG_SIZE, flags);
 	if (!err) {
 		slot->bytes = count * PG_SIZE;
 		storm_count(&storm->counts.maps_ok, 1);
@@ -67,10 +67,10 @@ static void map_slot(struct storm *storm, struct rng *rng, struct slot *slot)
 		wrong(storm, err, "VFIO_IOMMU_MAP_DMA", slot->iova);
 }
 
-static void unmap_slot(struct storm *storm, struct slot *slot)
+static void unmap_slot(struct storm *storm, struct vfio *vfio, struct slot *slot)
 {
 	uint64_t unmapped = 0;
-	int err = -vfio_unmap(&storm->vfio, slot->iova, slot->bytes, &unmapped);
+	int err = -vfio_unmap(vfio, slot->iova, slot->bytes, &unmapped);
 
 	storm_count(&storm->counts.unmaps, 1);
 	storm_count(&storm->counts.pages_unmapped, unmapped >> PG_SHIFT);
@@ -83,8 +83,9 @@ static void unmap_slot(struct storm *storm, struct slot *slot)
 
 void storm_map_loop(struct storm *storm, unsigned int number)
 {
+	struct vfio *vfio = storm_vfio(storm, number);
 	struct iova_space space = {
-		.vfio = &storm->vfio,
+		.vfio = vfio,
 		.next = 0x10000000 + number * 2 * SLOTS * SLOT_BYTES,
 		.limit = UINT64_MAX,
 	};
@@ -102,11 +103,11 @@ void storm_map_loop(struct storm *storm, unsigned int number)
 		struct slot *slot = &slots[rng_below(&rng, SLOTS)];
 
 		if (slot->bytes)
-			unmap_slot(storm, slot);
+			unmap_slot(storm, vfio, slot);
 		else
-			map_slot(storm, &rng, slot);
+			map_slot(storm, vfio, &rng, slot);
 	}
 	for (size_t i = 0; i < SLOTS; i++)
 		if (slots[i].bytes)
-			unmap_slot(storm, &slots[i]);
+			unmap_slot(storm, vfio, &slots[i]);
 }

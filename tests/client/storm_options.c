@@ -10,19 +10,28 @@ static const char help[] =
 	"\n"
 	"Change memory in every way there is while mapping it for device DMA.\n"
 	"\n"
-	"  --group N          IOMMU group               (default: $LAB_EDU_GROUP)\n"
+	"  --group N          IOMMU group; repeated: a container for each, mappers take\n"
+	"                     turns                     (default: $LAB_EDU_GROUP)\n"
 	"  --seconds S        how long                  (default: 60)\n"
 	"  --mappers N        threads that map          (default: 2)\n"
 	"  --disturbers N     threads that change       (default: 2)\n"
 	"  --areas N          pieces of memory          (default: 8)\n"
 	"  --area-pages N     4 KiB pages of each       (default: 512)\n"
 	"  --seed S           for the order of things   (default: 1)\n"
+	"  --calm             change only what is not mapped for DMA at that moment, and\n"
+	"                     what lies beside it: no translation is ever stale. Each\n"
+	"                     page is checked against pagemap before it is unmapped.\n"
+	"                     A map record tells what is mapped when the storm stops.\n"
+	"                     Its memory is its own: --areas and --area-pages are not used\n"
+	"  --audit-hold       with --calm: then tell a ready record and keep it mapped\n"
+	"                     until a line, or the end, of standard input, or SIGTERM\n"
 	"  --account FILE     the account goes there, not to stdout\n"
 	"\n"
 	"Exit status: 0 fine, 1 error, 2 usage, 3 it did not come to an end.\n"
 	"\n"
-	"Example:\n"
-	"  storm --seconds 20 --mappers 4\n";
+	"Examples:\n"
+	"  storm --seconds 20 --mappers 4\n"
+	"  storm --seconds 20 --mappers 4 --calm --audit-hold\n";
 
 enum {
 	O_HELP = 256,
@@ -34,6 +43,8 @@ enum {
 	O_AREA_PAGES,
 	O_SEED,
 	O_ACCOUNT,
+	O_CALM,
+	O_AUDIT_HOLD,
 };
 
 static const struct option long_options[] = {
@@ -46,6 +57,8 @@ static const struct option long_options[] = {
 	{ "area-pages", required_argument, NULL, O_AREA_PAGES },
 	{ "seed", required_argument, NULL, O_SEED },
 	{ "account", required_argument, NULL, O_ACCOUNT },
+	{ "calm", no_argument, NULL, O_CALM },
+	{ "audit-hold", no_argument, NULL, O_AUDIT_HOLD },
 	{}
 };
 
@@ -73,7 +86,6 @@ void storm_parse(struct storm_options *opt, int argc, char **argv)
 	int c;
 
 	*opt = (struct storm_options){
-		.group = group && *group ? atoi(group) : -1,
 		.seconds = 60,
 		.mappers = 2,
 		.disturbers = 2,
@@ -87,7 +99,11 @@ void storm_parse(struct storm_options *opt, int argc, char **argv)
 			fputs(help, stdout);
 			exit(0);
 		case O_GROUP:
-			opt->group = (int)number(0, 1 << 20);
+			if (opt->ngroups == STORM_GROUPS) {
+				fputs("storm: too many groups\n", stderr);
+				usage();
+			}
+			opt->groups[opt->ngroups++] = (int)number(0, 1 << 20);
 			break;
 		case O_SECONDS:
 			opt->seconds = number(0, 1 << 20);
@@ -111,6 +127,12 @@ void storm_parse(struct storm_options *opt, int argc, char **argv)
 		case O_ACCOUNT:
 			opt->account = optarg;
 			break;
+		case O_CALM:
+			opt->calm = true;
+			break;
+		case O_AUDIT_HOLD:
+			opt->audit_hold = true;
+			break;
 		default:
 			usage();
 		}
@@ -119,8 +141,14 @@ void storm_parse(struct storm_options *opt, int argc, char **argv)
 		fprintf(stderr, "storm: unexpected argument '%s'\n", argv[optind]);
 		usage();
 	}
-	if (opt->group < 0) {
+	if (!opt->ngroups && group && *group)
+		opt->groups[opt->ngroups++] = atoi(group);
+	if (!opt->ngroups) {
 		fputs("storm: no --group, and LAB_EDU_GROUP is not set\n", stderr);
+		usage();
+	}
+	if (opt->audit_hold && !opt->calm) {
+		fputs("storm: --audit-hold needs --calm\n", stderr);
 		usage();
 	}
 }

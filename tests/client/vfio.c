@@ -235,7 +235,7 @@ int vfio_region(int device, unsigned int index, struct vfio_region *region)
 	return 0;
 }
 
-int vfio_enable_bus_master(int device)
+static int change_command(int device, uint16_t set, uint16_t clear)
 {
 	struct vfio_region config;
 	uint16_t command;
@@ -247,8 +247,18 @@ int vfio_enable_bus_master(int device)
 	at = (off_t)config.offset + PCI_COMMAND;
 	if (pread(device, &command, sizeof(command), at) != sizeof(command))
 		return -EIO;
-	command |= PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	command = (uint16_t)((command | set) & ~clear);
 	if (pwrite(device, &command, sizeof(command), at) != sizeof(command))
 		return -EIO;
 	return 0;
+}
+
+int vfio_enable_bus_master(int device)
+{
+	return change_command(device, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
+}
+
+int vfio_set_decode(int device, bool on)
+{
+	return change_command(device, on ? PCI_COMMAND_MEMORY : 0, on ? 0 : PCI_COMMAND_MEMORY);
 }

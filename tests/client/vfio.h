@@ -47,5 +47,7 @@ int vfio_region(int device, unsigned int index, struct vfio_region *region);
 
 /* Without this a PCI device's DMA goes nowhere. */
 int vfio_enable_bus_master(int device);
+/* Whether its BARs answer; while they do not, nobody has them mapped. */
+int vfio_set_decode(int device, bool on);
 
 #endif

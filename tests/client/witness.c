@@ -18,12 +18,15 @@
 struct probe {
 	uint8_t *va;
 	uint64_t iova;
+	/* What was on the page when the CPU last knew. */
+	struct tag known;
 };
 
 /* What an agreeing device reads. */
 enum expectation {
 	SAME_AS_CPU,
 	NOT_THE_PAGE, /* any more: it was unmapped */
+	STILL_THE_PAGE, /* although the CPU sees another one, or none */
 };
 
 static void disagreement(const char *check, const struct probe *probe, const struct tag *expected,
@@ -92,12 +95,19 @@ static void read_batch(struct witness *witness, const struct probe *probes, unsi
 			failed(witness, &probes[i], err ? err : errs[i]);
 			continue;
 		}
-		tag_load(&seen, probes[i].va);
 		tag_load(&got, page + i * EDU_BLOCK);
-		if (expectation == SAME_AS_CPU)
+		switch (expectation) {
+		case SAME_AS_CPU:
+			tag_load(&seen, probes[i].va);
 			count(witness, "read", &probes[i], &seen, &got);
-		else
-			count_gone(witness, &probes[i], &seen, &got);
+			break;
+		case NOT_THE_PAGE:
+			count_gone(witness, &probes[i], &probes[i].known, &got);
+			break;
+		case STILL_THE_PAGE:
+			count(witness, "stale", &probes[i], &probes[i].known, &got);
+			break;
+		}
 	}
 }
 
@@ -134,6 +144,13 @@ static void write_page(struct witness *witness, const struct probe *probe,
 	count(witness, "write", probe, may_write ? &sent : &before, &after);
 }
 
+static void make_probe(struct probe *probe, const struct mapping *mapping, size_t page)
+{
+	probe->va = mapping->buffer.va + page * PG_SIZE;
+	probe->iova = mapping->iova + page * PG_SIZE;
+	tag_make(&probe->known, (uintptr_t)probe->va, mapping->generation);
+}
+
 static void verify_reads(struct witness *witness, const struct mapping *mapping, size_t pages,
 			 enum expectation expectation)
 {
@@ -142,8 +159,7 @@ static void verify_reads(struct witness *witness, const struct mapping *mapping,
 	unsigned int n = 0;
 
 	for (size_t i = 0; i < pages; i += stride) {
-		probes[n].va = mapping->buffer.va + i * PG_SIZE;
-		probes[n].iova = mapping->iova + i * PG_SIZE;
+		make_probe(&probes[n], mapping, i);
 		if (++n < EDU_BLOCKS)
 			continue;
 		read_batch(witness, probes, n, expectation);
@@ -181,10 +197,16 @@ static size_t allowance(struct witness *witness, const struct mapping *mapping)
 	return pages;
 }
 
-static void fill(struct witness *witness, const struct mapping *mapping)
+static bool fillable(const struct buffer *buffer)
+{
+	return buffer->writable && !buffer->foreign && !buffer->copies;
+}
+
+static void fill(struct witness *witness, struct mapping *mapping)
 {
 	const struct buffer *buffer = &mapping->buffer;
 
+	mapping->generation = witness->generation;
 	for (size_t at = 0; at < buffer->bytes; at += PG_SIZE) {
 		struct tag tag;
 
@@ -193,16 +215,20 @@ static void fill(struct witness *witness, const struct mapping *mapping)
 	}
 }
 
+void witness_mark(struct witness *witness, struct mapping *mappings, size_t count)
+{
+	witness->generation += 2;
+	/* All first: a page that stands for another then shows the other's tag. */
+	for (size_t i = 0; i < count; i++)
+		if (mappings[i].mapped && fillable(&mappings[i].buffer))
+			fill(witness, &mappings[i]);
+}
+
 void witness_verify(struct witness *witness, struct mapping *mappings, size_t count)
 {
 	const struct options *opt = witness->env->opt;
 
-	witness->generation += 2;
-	/* All first: a page that stands for another then shows the other's tag. */
-	for (size_t i = 0; i < count; i++)
-		if (mappings[i].mapped && mappings[i].buffer.writable &&
-		    !mappings[i].buffer.foreign)
-			fill(witness, &mappings[i]);
+	witness_mark(witness, mappings, count);
 	for (size_t i = 0; i < count; i++) {
 		const struct mapping *mapping = &mappings[i];
 		size_t pages;
@@ -214,6 +240,74 @@ void witness_verify(struct witness *witness, struct mapping *mappings, size_t co
 			verify_reads(witness, mapping, pages, SAME_AS_CPU);
 		if (opt->dma_write && !mapping->buffer.foreign)
 			verify_writes(witness, mapping, pages);
+	}
+}
+
+/* Why the device cannot show it; NULL: it can. */
+static const char *no_witness(const struct witness *witness, const struct mapping *mapping)
+{
+	const struct buffer *buffer = &mapping->buffer;
+
+	if (mapping->stale.no_dma)
+		return mapping->stale.no_dma;
+	if (buffer->foreign)
+		return "registers of a device bear no tags";
+	if (!(buffer->flags & VFIO_DMA_MAP_FLAG_READ))
+		return "the device may not read there";
+	if (!witness->env->opt->touch && !fillable(buffer) && !buffer->copies)
+		return "nobody has put tags there";
+	return NULL;
+}
+
+static void verify_stale_range(struct witness *witness, const struct mapping *mapping, size_t first,
+			       size_t end)
+{
+	bool shuffled = mapping->stale.which == STALE_PFNMAP_SHUFFLE;
+	unsigned long pages = witness->pages, agree = witness->agree;
+	const char *why = no_witness(witness, mapping);
+	struct probe probes[EDU_BLOCKS];
+	unsigned int n = 0;
+
+	for (size_t i = first; i < end && !why && witness->left;
+	     i += witness->env->opt->dma_stride) {
+		struct probe *probe = &probes[n];
+
+		make_probe(probe, mapping, i);
+		/* The frame of each page has become its neighbour's, with that one's content. */
+		if (shuffled && !i)
+			continue;
+		if (shuffled)
+			tag_make(&probe->known, (uintptr_t)probe->va - PG_SIZE,
+				 mapping->generation);
+		witness->left--;
+		if (++n < EDU_BLOCKS)
+			continue;
+		read_batch(witness, probes, n, STILL_THE_PAGE);
+		n = 0;
+	}
+	if (n)
+		read_batch(witness, probes, n, STILL_THE_PAGE);
+	account_line("{\"type\":\"dma-stale\",\"stale\":\"%s\",\"iova\":\"0x%" PRIx64
+		     "\",\"pages\":%zu,\"asked\":%lu,\"old_frame\":%lu%s%s%s}",
+		     stale_name(mapping->stale.which), mapping->iova + first * PG_SIZE, end - first,
+		     witness->pages - pages, witness->agree - agree, why ? ",\"why\":\"" : "",
+		     why ?: "", why ? "\"" : "");
+}
+
+void witness_verify_stale(struct witness *witness, struct mapping *mappings, size_t count)
+{
+	for (size_t m = 0; m < count; m++) {
+		const struct mapping *mapping = &mappings[m];
+		size_t pages = mapping->buffer.bytes >> PG_SHIFT, end;
+		const uint8_t *now = mapping->stale.now;
+
+		for (size_t i = 0; mapping->stale.chosen && i < pages; i = end) {
+			end = i + 1;
+			while (end < pages && now[end] == now[i])
+				end++;
+			if (now[i] != NOW_SAME)
+				verify_stale_range(witness, mapping, i, end);
+		}
 	}
 }
 

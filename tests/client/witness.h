@@ -29,6 +29,13 @@ int witness_open(struct witness *witness, struct layout_env *env, struct vfio *v
 		 const struct iova_space *space, int device);
 /* Verifies mappings that exist now; keeps count over several calls. */
 void witness_verify(struct witness *witness, struct mapping *mappings, size_t count);
+/* New tags on all pages that are ours to write to. */
+void witness_mark(struct witness *witness, struct mapping *mappings, size_t count);
+/*
+ * What the IOMMU still translates to: the device must read what was on the page
+ * before the change, whatever the CPU sees there now.
+ */
+void witness_verify_stale(struct witness *witness, struct mapping *mappings, size_t count);
 /* After unmapping: the device must not read the pages any more. */
 void witness_verify_gone(struct witness *witness, struct mapping *mappings, size_t count);
 void witness_tell_total(const struct witness *witness);

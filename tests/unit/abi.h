@@ -24,6 +24,15 @@ NEXT(pfnw_walk, leaf, status);
 NEXT(pfnw_walk, status, pad);
 LAST(pfnw_walk, pad);
 
+FIRST(pfnw_iowalk, iova);
+NEXT(pfnw_iowalk, iova, entry);
+NEXT(pfnw_iowalk, entry, top);
+NEXT(pfnw_iowalk, top, leaf);
+NEXT(pfnw_iowalk, leaf, status);
+NEXT(pfnw_iowalk, status, kind);
+NEXT(pfnw_iowalk, kind, pad);
+LAST(pfnw_iowalk, pad);
+
 FIRST(pfnw_leaf, entry);
 NEXT(pfnw_leaf, entry, level);
 NEXT(pfnw_leaf, level, locked);
@@ -80,7 +89,8 @@ NEXT(pfnw_ev_diff, moved, pfnmap);
 NEXT(pfnw_ev_diff, pfnmap, n_stack);
 NEXT(pfnw_ev_diff, n_stack, snap);
 NEXT(pfnw_ev_diff, snap, walk);
-NEXT(pfnw_ev_diff, walk, vma);
+NEXT(pfnw_ev_diff, walk, io);
+NEXT(pfnw_ev_diff, io, vma);
 NEXT(pfnw_ev_diff, vma, stack);
 LAST(pfnw_ev_diff, stack);
 
@@ -126,6 +136,53 @@ NEXT(pfnw_ev_unmap, iova, bytes);
 NEXT(pfnw_ev_unmap, bytes, unmapped);
 LAST(pfnw_ev_unmap, unmapped);
 
+FIRST(pfnw_ev_breach, h);
+NEXT(pfnw_ev_breach, h, rule);
+NEXT(pfnw_ev_breach, rule, n_stack);
+NEXT(pfnw_ev_breach, n_stack, iova);
+NEXT(pfnw_ev_breach, iova, bytes);
+NEXT(pfnw_ev_breach, bytes, done);
+NEXT(pfnw_ev_breach, done, pages);
+NEXT(pfnw_ev_breach, pages, dma_iova);
+NEXT(pfnw_ev_breach, dma_iova, dma_va);
+NEXT(pfnw_ev_breach, dma_va, dma_bytes);
+NEXT(pfnw_ev_breach, dma_bytes, io);
+NEXT(pfnw_ev_breach, io, stack);
+LAST(pfnw_ev_breach, stack);
+
+FIRST(pfnw_ev_ledger, h);
+NEXT(pfnw_ev_ledger, h, container);
+NEXT(pfnw_ev_ledger, container, generation);
+NEXT(pfnw_ev_ledger, generation, seq);
+NEXT(pfnw_ev_ledger, seq, iova);
+NEXT(pfnw_ev_ledger, iova, n_pages);
+NEXT(pfnw_ev_ledger, n_pages, dma_iova);
+NEXT(pfnw_ev_ledger, dma_iova, dma_va);
+NEXT(pfnw_ev_ledger, dma_va, op);
+NEXT(pfnw_ev_ledger, op, n);
+NEXT(pfnw_ev_ledger, n, prot);
+NEXT(pfnw_ev_ledger, prot, pad);
+NEXT(pfnw_ev_ledger, pad, run);
+LAST(pfnw_ev_ledger, run);
+
+FIRST(pfnw_ev_change, h);
+NEXT(pfnw_ev_change, h, start);
+NEXT(pfnw_ev_change, start, end);
+NEXT(pfnw_ev_change, end, seq);
+NEXT(pfnw_ev_change, seq, fn);
+NEXT(pfnw_ev_change, fn, pad);
+NEXT(pfnw_ev_change, pad, n_stack);
+NEXT(pfnw_ev_change, n_stack, stack);
+LAST(pfnw_ev_change, stack);
+
+FIRST(pfnw_iova_to_phys, vtd);
+NEXT(pfnw_iova_to_phys, vtd, amd);
+NEXT(pfnw_iova_to_phys, amd, vtd_generic);
+NEXT(pfnw_iova_to_phys, vtd_generic, amd_generic);
+NEXT(pfnw_iova_to_phys, amd_generic, x86_generic);
+NEXT(pfnw_iova_to_phys, x86_generic, virtio);
+LAST(pfnw_iova_to_phys, virtio);
+
 FIRST(pfnw_calib, page_offset_base);
 NEXT(pfnw_calib, page_offset_base, vmemmap_base);
 NEXT(pfnw_calib, vmemmap_base, sme_me_mask);
@@ -134,7 +191,8 @@ NEXT(pfnw_calib, pgdir_shift, page_struct_bytes);
 NEXT(pfnw_calib, page_struct_bytes, pg_reserved);
 NEXT(pfnw_calib, pg_reserved, have);
 NEXT(pfnw_calib, have, pad);
-LAST(pfnw_calib, pad);
+NEXT(pfnw_calib, pad, driver_fn);
+LAST(pfnw_calib, driver_fn);
 
 FIRST(pfnw_rewalk, mm);
 NEXT(pfnw_rewalk, mm, va);

@@ -3,6 +3,7 @@
 #ifndef PFNW_UNIT_FAKES_H
 #define PFNW_UNIT_FAKES_H
 
+#include "live.h"
 #include "pagemap.h"
 #include "session.h"
 

@@ -8,6 +8,8 @@ int main(void)
 	failed += test_walk();
 	failed += test_walk_random();
 	failed += test_judge();
+	failed += test_stale();
+	failed += test_iowalk();
 	failed += test_abi();
 	failed += test_opts();
 	failed += test_text();

@@ -23,10 +23,15 @@ static void numbers_that_are_used_as_bits(void **state)
 	assert_int_equal(PFNW_RULE_PROT, 2);
 	assert_int_equal(PFNW_RULE_PA_ZERO, 4);
 	assert_int_equal(PFNW_RULE_NOT_RESERVED, 8);
+	assert_int_equal(PFNW_RULE_IOMMU, 16);
+	assert_int_equal(PFNW_RULE_SHORT_UNMAP, 32);
+	assert_int_equal(PFNW_RULE_LEAK, 64);
+	assert_int_equal(PFNW_RULE_OVERLAP, 128);
+	assert_int_equal(1 << PFNW_RULES, 256);
 	assert_int_equal(PFNW_STOOD, 0);
 	assert_int_equal(PFNW_WALK_UNREAD, 0);
 	/* the hot counters come first: user space adds them up by index */
-	assert_true(PFNW_S_SEEN == 0 && PFNW_S_MATCH < PFNW_S_HOT);
+	assert_true(PFNW_S_IO_PAGES == 0 && PFNW_S_MATCH < PFNW_S_HOT);
 	assert_true(PFNW_S_SENT_DIFF == PFNW_S_HOT && PFNW_S_HOT < PFNW_S_MAX);
 }
 

@@ -287,6 +287,137 @@ static struct judgement judge_row(const struct row *r)
 	return judge_page(&four_levels, NULL, &e);
 }
 
+/* What the IOMMU's table says at a mapping of X with RW. */
+enum installed {
+	NOT_READ,
+	AS_ASKED,
+	OTHER_FRAME,
+	NOTHING,
+	READ_ONLY,
+	TORN, /* entries that do not hold together */
+	UNREADABLE,
+};
+
+static struct pfnw_iowalk installed(enum installed i, int kind)
+{
+	struct pfnw_iowalk w = { .iova = 0x10000000, .top = 3, .leaf = 1, .kind = kind };
+	uint64_t rw = kind == PFNW_IOMMU_AMD_V1 ? 3ULL << 61 | 1 : 3, r = rw;
+
+	if (i == NOT_READ)
+		return w;
+	if (i == READ_ONLY)
+		r = kind == PFNW_IOMMU_AMD_V1 ? 1ULL << 61 | 1 : 1;
+	w.entry[2] = 0x5000 | rw | (kind == PFNW_IOMMU_AMD_V1 ? 2 << 9 : 0);
+	w.entry[1] = 0x6000 | rw | (kind == PFNW_IOMMU_AMD_V1 ? 1 << 9 : 0);
+	w.entry[0] = (i == OTHER_FRAME ? Y : X) << 12 | r;
+	w.status = PFNW_WALK_LEAF;
+	if (i == NOTHING) {
+		w.entry[0] = 0;
+		w.status = PFNW_WALK_NONE;
+	}
+	if (i == TORN)
+		w.entry[1] = 0;
+	if (i == UNREADABLE) {
+		w.entry[0] = 0;
+		w.status = PFNW_WALK_FAULT;
+	}
+	return w;
+}
+
+#define IOMMU PFNW_RULE_IOMMU
+
+static const struct {
+	const char *name;
+	enum installed io;
+	enum sight walk, again;
+	enum pfnw_moved moved;
+	uint32_t prot; /* 0: RW */
+	enum verdict verdict;
+	enum cause cause;
+	uint32_t rules;
+} io_rows[] = {
+	{ "installed as asked", AS_ASKED, X_RW, .verdict = V_MATCH },
+	{ "not read", NOT_READ, X_RW, .verdict = V_MATCH },
+	{ "another frame installed", OTHER_FRAME, X_RW, .verdict = V_MISMATCH, .rules = IOMMU },
+	{ "nothing installed", NOTHING, X_RW, .verdict = V_MISMATCH, .rules = IOMMU },
+	{ "a right too few", READ_ONLY, X_RW, .verdict = V_MISMATCH, .rules = IOMMU },
+	{ "as asked, for reading", READ_ONLY, X_RW, .prot = READ, .verdict = V_MATCH },
+	{ "a right too many", AS_ASKED, X_RW, .prot = READ, .verdict = V_MISMATCH, .rules = IOMMU },
+	{ "IOMMU_CACHE is no right", READ_ONLY, X_RW, .prot = READ | 4, .verdict = V_MATCH },
+	{ "torn entries", TORN, X_RW, .verdict = V_MISMATCH, .rules = IOMMU },
+	{ "unreadable", UNREADABLE, X_RW, .verdict = V_UNVERIFIED, .cause = CAUSE_FAULT },
+	{ "unreadable, the frame settled by a second walk", UNREADABLE, Y_RW, X_RW,
+	  .verdict = V_UNVERIFIED, .cause = CAUSE_FAULT },
+	{ "unreadable, the frame wrong all the same", UNREADABLE, Y_RW, .verdict = V_MISMATCH,
+	  .rules = PFN },
+	{ "unreadable, and it moved", UNREADABLE, Y_RW, .moved = PFNW_MOVED, .verdict = V_RACED,
+	  .cause = CAUSE_CHANGED, .rules = PFN },
+	{ "unreadable, leaf read-only", UNREADABLE, X_RO, .verdict = V_UNVERIFIED,
+	  .cause = CAUSE_FAULT },
+	{ "another frame installed, though the owner's moved", OTHER_FRAME, X_RW,
+	  .moved = PFNW_MOVED, .verdict = V_MISMATCH, .rules = IOMMU },
+	{ "another frame installed, nothing at the VA", OTHER_FRAME, GONE, .verdict = V_MISMATCH,
+	  .cause = CAUSE_NOT_PRESENT, .rules = IOMMU },
+	{ "another frame installed, the one that the VA names", OTHER_FRAME, Y_RW,
+	  .verdict = V_MISMATCH, .rules = IOMMU | PFN },
+	{ "another frame installed, the VA's settled", OTHER_FRAME, Y_RW, X_RW,
+	  .verdict = V_MISMATCH, .cause = CAUSE_SETTLED, .rules = IOMMU | PFN },
+};
+
+static void what_the_iommu_has(void **state)
+{
+	struct iommu_format f[PFNW_IOMMU_KINDS];
+	int wrong = 0;
+
+	(void)state;
+	io_formats_init(f, ~0ULL);
+	for (size_t i = 0; i < 2 * N_OF(io_rows); i++) {
+		const struct pfnw_iowalk io =
+			installed(io_rows[i / 2].io, i % 2 ? PFNW_IOMMU_AMD_V1 : PFNW_IOMMU_VTD_SS);
+		struct evidence e = { .va = VA, .pfn = X, .dma_prot = RW, .io = io };
+		struct judgement j;
+
+		e.prot = io_rows[i / 2].prot ? io_rows[i / 2].prot : RW;
+		e.moved = io_rows[i / 2].moved;
+		e.walk = walk_of(io_rows[i / 2].walk, VA);
+		e.walked_again = io_rows[i / 2].again;
+		e.again = walk_of(io_rows[i / 2].again, VA);
+		j = judge_page(&four_levels, f, &e);
+		if (j.verdict == io_rows[i / 2].verdict && j.cause == io_rows[i / 2].cause &&
+		    j.rules == io_rows[i / 2].rules)
+			continue;
+		print_error("%s (%s): %s (%s) rules 0x%x, not %s (%s) 0x%x\n", io_rows[i / 2].name,
+			    io_kind_name(io.kind), verdict_name(j.verdict), cause_name(j.cause),
+			    j.rules, verdict_name(io_rows[i / 2].verdict),
+			    cause_name(io_rows[i / 2].cause), io_rows[i / 2].rules);
+		wrong++;
+	}
+	assert_int_equal(wrong, 0);
+}
+
+/* A format that cannot withhold a right is not blamed for giving it. */
+static void rights_that_cannot_be_withheld(void **state)
+{
+	struct iommu_format f[PFNW_IOMMU_KINDS];
+	struct evidence e = { .va = VA, .pfn = X, .prot = WRITE, .dma_prot = RW };
+
+	(void)state;
+	io_formats_init(f, ~0ULL);
+	e.walk = walk_of(X_RW, VA);
+	e.io = installed(AS_ASKED, PFNW_IOMMU_X86);
+	assert_int_equal(judge_page(&four_levels, f, &e).verdict, V_MATCH);
+	e.prot = RW;
+	assert_int_equal(judge_page(&four_levels, f, &e).verdict, V_MATCH);
+	e.prot = WRITE;
+	e.io.kind = PFNW_IOMMU_VTD_SS;
+	assert_int_equal(judge_page(&four_levels, f, &e).verdict, V_MISMATCH);
+	/* nothing installed is not frame 0 installed */
+	e.io = installed(NOTHING, PFNW_IOMMU_X86);
+	e.prot = READ;
+	e.pfn = 0;
+	assert_int_equal(judge_page(&four_levels, f, &e).rules & (IOMMU | ZERO), IOMMU | ZERO);
+}
+
 static void every_verdict(void **state)
 {
 	int wrong = 0;
@@ -469,6 +600,8 @@ static void names_of_things(void **state)
 		[CAUSE_CONTEXT] = "no-context",
 		[CAUSE_DMA] = "no-dma",
 		[CAUSE_SETTLED] = "settled",
+		[CAUSE_FILE] = "in-its-file",
+		[CAUSE_BUSY] = "busy",
 	};
 
 	(void)state;
@@ -488,10 +621,16 @@ static void names_of_things(void **state)
 int test_judge(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(every_verdict),    cmocka_unit_test(absence_accuses_nobody),
-		cmocka_unit_test(movement_acquits), cmocka_unit_test(broken_walks),
-		cmocka_unit_test(leaf_levels),	    cmocka_unit_test(pre_5_7_formula),
-		cmocka_unit_test(how_a_run_ends),   cmocka_unit_test(names_of_things),
+		cmocka_unit_test(every_verdict),
+		cmocka_unit_test(absence_accuses_nobody),
+		cmocka_unit_test(movement_acquits),
+		cmocka_unit_test(broken_walks),
+		cmocka_unit_test(leaf_levels),
+		cmocka_unit_test(pre_5_7_formula),
+		cmocka_unit_test(how_a_run_ends),
+		cmocka_unit_test(names_of_things),
+		cmocka_unit_test(what_the_iommu_has),
+		cmocka_unit_test(rights_that_cannot_be_withheld),
 	};
 
 	return cmocka_run_group_tests_name("judge.c", tests, NULL, NULL);

@@ -19,7 +19,9 @@ static void rules(void **state)
 		{ PFNW_RULE_NOT_RESERVED, "not-reserved" },
 		{ PFNW_RULE_PFN | PFNW_RULE_PA_ZERO, "pfn,pa-zero" },
 		{ 15, "pfn,prot,pa-zero,not-reserved" },
-		{ ~15u, "" },
+		{ PFNW_RULE_IOMMU | PFNW_RULE_SHORT_UNMAP, "iommu-differs,short-unmap" },
+		{ PFNW_RULE_LEAK | PFNW_RULE_OVERLAP, "leak,overlap" },
+		{ ~255u, "" },
 	};
 	char buf[64], tiny[8];
 

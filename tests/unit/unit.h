@@ -68,6 +68,8 @@ extern const struct cpu_format four_levels, five_levels, sme_47, sme_51;
 int test_walk(void);
 int test_walk_random(void);
 int test_judge(void);
+int test_stale(void);
+int test_iowalk(void);
 int test_abi(void);
 int test_opts(void);
 int test_text(void);

@@ -28,7 +28,10 @@ def qemu_guest():
     pages = listener_pages(text, "vfio_listener_region_add_ram")
     holds("pages that QEMU mapped, by its trace: the guest's memory at least",
           pages >= GUEST_MIB * 256, pages)
-    kit.proven(checked.conclusion, checked.code, pages)
+    # Before 6.2 a read-only pin does not unshare: QEMU maps its BIOS for reading, then writes it.
+    known = checked.conclusion["stale_by"].get("cow", 0)
+    holds("stale, of all cases only cow, and no more than a BIOS has", known in (0, 64), known)
+    kit.proven(checked.conclusion, checked.code, pages, known=known)
     removed = listener_pages(text, "vfio_listener_region_del")
     holds("unmapped pages: what QEMU removed, and the rest at its end",
           checked.conclusion["unmaps"]["pages"] in (removed, pages),
@@ -38,9 +41,11 @@ def qemu_guest():
 
 @case("storm")
 def storm():
-    """Threads that change memory while others map and unmap it: never a false alarm."""
+    """Threads that change memory while others map and unmap it: never a false alarm. (Much of
+    it does go stale then: stale-storm-calm is the storm in which nothing may.)"""
     seconds = int(os.environ.get("PFNW_STORM_SECONDS", "60"))
-    checked = kit.check([STORM, "--seconds", seconds], patience=seconds + kit.PATIENCE)
+    checked = kit.check([STORM, "--seconds", seconds], "--no-ledger",
+                        patience=seconds + kit.PATIENCE)
     totals = kit.of_type(checked.account, "total")
     equal("totals of the storm", len(totals), 1)
     total, pages, last = totals[0], checked.pages, checked.conclusion

@@ -32,6 +32,7 @@ class Boot:
     mem: str = "4G"
     append: str = ""
     mutant: str = ""
+    allow: tuple = ()       # complaints of the kernel that the cases provoke
     timeout: int = 600
 
     def lab(self):
@@ -39,6 +40,7 @@ class Boot:
         argv = ["--kernel", self.kernel, "--iommu", self.iommu, "--smp", str(self.smp),
                 "--mem", self.mem, "--timeout", str(self.timeout), "--qemu", IVSHMEM]
         argv += ["--append", self.append] if self.append else []
+        argv += [f"--allow-splat={regex}" for regex in self.allow]
         argv += [] if self.la57 else ["--no-la57"]
         argv += ["--icount"] if self.icount else []
         argv += [] if self.vfio else ["--no-vfio"]
@@ -52,6 +54,10 @@ def cases(*prefixes):
     assert not missing, missing
     return found
 
+
+# type1 asks for a page that is not translated any more; Intel's driver finds its entry taken
+LIED_TO = dict(timeout=1200, allow=(r"RIP: .*vfio_unmap_unpin\+",
+                                    r"RIP: .*(__domain_mapping|intel_iommu_map_pages)\+"))
 
 HUGE = dict(mem="6G", append="hugepagesz=1G hugepages=2")
 
@@ -70,27 +76,39 @@ def boots():
         for iommu in IOMMUS:
             here = f"{kernel}/{iommu}"
             boot(here, kernel, iommu, "layout", "bar-huge", "qemu-guest", "trace-maps-claims", "trace-text",
-                 "probe", **HUGE)
+                 "probe", "audit-layout", "ls-layouts", **HUGE)
+            boot(f"{here}/audit", kernel, iommu, "audit-qemu", "audit-many", "audit-stale",
+                 "audit-narrowed", "audit-killed", "audit-storm", mem="6G")
             boot(f"{here}/smp1-4-levels", kernel, iommu, "layout", "probe", smp=1, la57=False,
                  **HUGE)
+            boot(f"{here}/diverge", kernel, iommu, "diverge-", **LIED_TO)
         # What does not depend on the IOMMU: on one of them, not the same on both kernels.
         one, other = IOMMUS if kernel == KERNELS[0] else reversed(IOMMUS)
         boot(f"{kernel}/{one}/input", kernel, one, *bad, "help", "no-colours", "json-versions",
-             "trace-quiet-duration")
+             "trace-quiet-duration", "audit-empty", "audit-input", "audit-rounds")
         boot(f"{kernel}/{other}/limits", kernel, other, "trace-filters", "trace-latency-host",
              "ring-", "contexts-", "blind-", "two-at-once", "killed-", "interrupted-",
              "one-gib-scattered", mem="5G")
         boot(f"{kernel}/{one}/storm", kernel, one, "storm")
+        boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles")
         boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1)
+        boot(f"{kernel}/{one}/audit-cost", kernel, one, "audit-cost", icount=True, smp=1, mem="5G",
+             timeout=1500)
         boot(f"{kernel}/{one}/lockdown", kernel, one, "bad-lockdown",
              append="lockdown=confidentiality")
         boot(f"{kernel}/{one}/no-vfio", kernel, one, "bad-no-vfio", vfio=False)
         for name in suites.mutants():
             extra = ("only-mismatch",) if name == "map-shifted" else ()
+            if name == "skip-unmap" and one == "amd":
+                extra = ("overlap",)
             boot(f"{kernel}/{one}/{name}", kernel, one, f"{name}", *extra, mutant=name)
     # What is new: other functions in mm and iommu, and an IOMMU without tables in memory.
     some = ("layout", "bar-huge", "qemu-guest", "probe")
     boot("6.12/virtio", "6.12", "virtio", *some, **HUGE)
+    boot("6.12/virtio/diverge", "6.12", "virtio", "diverge-", **LIED_TO)
+    for iommu in (*IOMMUS, "virtio"):
+        boot(f"{NEWEST}/{iommu}/diverge", NEWEST, iommu, "diverge-", **LIED_TO)
+    boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-")
     boot(f"{NEWEST}/intel", NEWEST, "intel", *some, **HUGE)
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "trace-maps-claims",

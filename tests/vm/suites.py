@@ -4,7 +4,8 @@
 import importlib
 import pathlib
 
-MODULES = ("layouts", "clients", "tracing", "badinput", "limits", "mutants")
+MODULES = ("layouts", "clients", "tracing", "badinput", "limits", "mutants", "audits", "diverge",
+           "stale")
 MUTANTS = pathlib.Path(__file__).resolve().parent.parent / "mutants"
 
 

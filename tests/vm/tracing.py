@@ -243,7 +243,7 @@ def probe():
 
 @case("help")
 def usage():
-    for verb in ([], ["probe"], ["trace"], ["check"]):
+    for verb in ([], ["probe"], ["trace"], ["check"], ["audit"], ["ls"]):
         done = kit.must([PFNWATCH, *verb, "--help"])
         what = " ".join(["pfnwatch", *verb, "--help"])
         equal(f"{what}: standard error", done.err, "")

@@ -312,6 +312,9 @@ static size_t leave_some(struct iommu_domain *domain, unsigned long iova, size_t
 	if (!lie)
 		return done;
 	/* A large page goes on in a line. */
+	if (done > bytes)
+		left.bytes = pages ? min(pages * PAGE_SIZE, done - bytes + left.bytes) :
+				     done - bytes + left.bytes;
 	left.iova = iova + done - left.bytes;
 	left.pa = last + PAGE_SIZE + (done - bytes) - left.bytes;
 	if (done < bytes || driver_map_now(&left)) {

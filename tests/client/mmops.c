@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+/*
+ * Changes its own page tables again and again, and never comes near VFIO: what does a
+ * process pay that is not concerned? Prints one JSON line per operation with the
+ * nanoseconds of one (under the lab's --icount two make an instruction).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE 4096
+
+static double now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
+static char *page(void)
+{
+	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+	return p;
+}
+
+/* One zap: unmap_page_range() once, or what became of it. */
+static void op_dontneed(char *p)
+{
+	p[0] = 1;
+	madvise(p, PAGE, MADV_DONTNEED);
+}
+
+/* change_protection() twice. */
+static void op_mprotect(char *p)
+{
+	mprotect(p, PAGE, PROT_READ);
+	mprotect(p, PAGE, PROT_READ | PROT_WRITE);
+}
+
+/* do_wp_page() once (the zero page is copied), one zap. */
+static void op_cow(char *p)
+{
+	volatile char *v = p;
+
+	(void)v[0];
+	v[0] = 1;
+	madvise(p, PAGE, MADV_DONTNEED);
+}
+
+/* move_page_tables() twice. */
+static void op_mremap(char *p)
+{
+	char *q = mremap(p, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p + (1 << 20));
+
+	if (q == MAP_FAILED || mremap(q, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p) != p) {
+		perror("mremap");
+		exit(1);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static const struct op {
+		const char *name;
+		void (*run)(char *p);
+		int hooks; /* calls of hooked functions in one */
+	} ops[] = {
+		{ "dontneed", op_dontneed, 1 },
+		{ "mprotect", op_mprotect, 2 },
+		{ "cow", op_cow, 2 },
+		{ "mremap", op_mremap, 2 },
+	};
+	int n = argc > 1 ? atoi(argv[1]) : 20000;
+
+	if (n < 1 || argc > 2) {
+		fprintf(stderr, "Usage: mmops [ROUNDS]\n");
+		return 2;
+	}
+	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		char *p = page();
+		double t;
+
+		ops[i].run(p); /* the tables are there from now on */
+		t = now_ns();
+		for (int k = 0; k < n; k++)
+			ops[i].run(p);
+		t = now_ns() - t;
+		printf("{\"type\":\"op\",\"op\":\"%s\",\"rounds\":%d,\"hooked_calls\":%d,"
+		       "\"ns\":%.1f}\n",
+		       ops[i].name, n, ops[i].hooks, t / n);
+	}
+	return 0;
+}

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+"""What goes stale under a device: each case for real, seen live and by an audit."""
+
+import json
+import os
+import subprocess
+import time
+
+import kit
+from kit import DMACLIENT, PAGE, PFNWATCH, STORM, case, equal, holds, same_set
+
+ALL = "bug,error,known"
+
+# name: options of dmaclient, how pfnwatch must name it
+CASES = {
+    "dontneed": (["--layout", "anon", "--stale", "dontneed"], "dropped"),
+    "dontneed-part": (["--layout", "anon", "--stale", "dontneed", "--stale-first", "13",
+                       "--stale-pages", "31"], "dropped"),
+    "dontneed-retouch": (["--layout", "anon", "--stale", "dontneed", "--retouch"], "replaced"),
+    "thp-dontneed": (["--layout", "thp", "--stale", "dontneed"], "dropped"),
+    "munmap": (["--layout", "anon", "--stale", "munmap"], "unmapped"),
+    "mremap": (["--layout", "anon", "--stale", "mremap"], "moved"),
+    "punch": (["--layout", "shmem", "--stale", "punch"], "punched"),
+    "punch-file-retouch": (["--layout", "file", "--stale", "punch", "--retouch"], "punched"),
+    "cow": (["--layout", "file-cow", "--flags", "r", "--stale", "cow"], "cow"),
+    "protect": (["--layout", "anon", "--stale", "protect"], None),
+    "pfnmap-drop": (["--layout", "pfnmap", "--stale", "pfnmap-drop"], "pfnmap-zapped"),
+    "pfnmap-shuffle": (["--layout", "pfnmap", "--stale", "pfnmap-shuffle", "--retouch"],
+                       "pfnmap-changed"),
+    "bar-decode-off": (["--layout", "bar", "--stale", "bar-decode-off"], "pfnmap-zapped"),
+    "owner-exit": (["--layout", "anon", "--stale", "owner-exit"], "owner-gone"),
+}
+# What an audit that did not see the change cannot tell apart.
+BY_AUDIT = {"moved": "unmapped"}
+NO_DMA = ("bar-decode-off",)
+SEVERITY = {"dropped": "error", "replaced": "error", "unmapped": "error", "moved": "error",
+            "punched": "error", "cow": "known", "pfnmap-zapped": "bug", "pfnmap-changed": "bug",
+            "owner-gone": "known"}
+
+
+def pages_of(record, pages=None):
+    first = int(record["iova"], 16)
+    return range(first, first + (record["pages"] if pages is None else pages) * PAGE, PAGE)
+
+
+def truth_of(account):
+    """IOVAs that the client itself made stale; protect leaves the frames where they are."""
+    return [p for r in account if r["type"] == "stale" and r["stale"] != "protect"
+            for p in pages_of(r)]
+
+
+def narrowed_of(account):
+    return [p for r in account if r["type"] == "stale" and r["stale"] == "protect"
+            for p in pages_of(r, r["rights_pages"])]
+
+
+def judge(records, account, how):
+    """Exactly the pages that went stale, each once, by the right name."""
+    stale = [r for r in records if r["type"] == "stale"]
+    told = [p for r in stale for p in pages_of(r)]
+    same_set("stale pages", told, truth_of(account))
+    equal("pages told twice", len(told) - len(set(told)), 0)
+    same_set("names", {r["case"] for r in stale}, {how} if truth_of(account) else set())
+    for r in stale:
+        equal("severity", r["severity"], SEVERITY[r["case"]])
+    same_set("narrowed pages", [p for r in records if r["type"] == "narrowed"
+                                for p in pages_of(r)], narrowed_of(account))
+    equal("anything else accused", [r for r in records if r["type"] in ("mismatch", "breach")], [])
+
+
+def prepared(name):
+    argv, how = CASES[name]
+    if "pfnmap" in argv:
+        kit.load_pfnscatter(1024, "reverse")
+    return [*argv, "--pages", "101"], how
+
+
+def live(name):
+    def run():
+        argv, how = prepared(name)
+        if name not in NO_DMA:
+            argv.append("--dma-stale")
+        done = kit.check([DMACLIENT, *argv, "--hold", "1"], "--break-on", ALL)
+        account = done.account
+        judge(done.records, account, how)
+        stale = bool(truth_of(account))
+        equal("exit code", done.code, 1 if stale else 0)
+        equal("conclusion", done.conclusion["conclusion"], "broken" if stale else "proven")
+        holds("a stack of the change", all(r.get("stack") for r in done.records
+                                           if r["type"] == "stale" and how != "owner-gone"),
+              [r for r in done.records if r["type"] == "stale"][:1])
+        if name not in NO_DMA and stale:
+            seen = [r for r in account if r["type"] == "dma-stale"]
+            holds("the device still reaches the old frames", seen and all(
+                r.get("wrong", 0) == 0 for r in seen), seen)
+        kit.note(f"{len(truth_of(account))} pages {how if stale else 'narrowed or none'}")
+    return run
+
+
+for _name in CASES:
+    case(f"stale-{_name}")(live(_name))
+
+
+@case("stale-tolerated")
+def tolerated():
+    """What the user says does not matter is told, and breaks nothing."""
+    argv, how = prepared("dontneed")
+    for names, code in (("none", 0), ("bug,known", 0), ("error", 1)):
+        done = kit.check([DMACLIENT, *argv, "--hold", "1"], "--break-on", names)
+        judge(done.records, done.account, how)
+        equal(f"exit code with --break-on {names}", done.code, code)
+        equal("tolerated", done.conclusion["tolerated"], 0 if code else 101)
+
+
+@case("stale-within-a-second")
+def within_a_second():
+    """From the change to the line: less than a second."""
+    tracing = kit.trace("--json")
+    # what sees changes is attached once somebody uses VFIO
+    equal("exit code of the first client", kit.run([DMACLIENT, "--hold", "2"]).code, 0)
+    done = kit.run([DMACLIENT, "--layout", "anon", "--pages", "101", "--stale", "dontneed",
+                    "--hold", "2"])
+    equal("exit code of the client", done.code, 0)
+    records, _, code = kit.interrupt(tracing)
+    equal("exit code", code, 1)
+    stale = [r for r in records if r["type"] == "stale"]
+    same_set("stale pages", [p for r in stale for p in pages_of(r)], truth_of(done.account))
+    late = max(r["ts_ns"] - r["change_ns"] for r in stale if r.get("change_ns")) / 1e9
+    holds("seconds from the change to its line", late < 1, late)
+    kit.note(f"{late * 1000:.0f} ms")
+
+
+@case("stale-storm-calm")
+def calm():
+    """Everything changes but what is mapped at that moment: nobody may be accused."""
+    tracing = kit.trace("--json", "--only", "mismatch,stale,raced,unverified")
+    audits = subprocess.Popen([PFNWATCH, "audit", "--watch", "1", "--json"],
+                              stdout=subprocess.PIPE, text=True)
+    storm = subprocess.Popen([STORM, "--calm", "--audit-hold", "--seconds",
+                               os.environ.get("PFNW_STORM_SECONDS", "30")],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    account = []
+    for line in storm.stdout:
+        account.append(json.loads(line))
+        if account[-1]["type"] == "ready":
+            break
+    time.sleep(1.5)
+    # it is mapped and stands still: the ledger is compared with the kernel's tables
+    records, last, code = kit.interrupt(tracing)
+    audits.send_signal(2)
+    out = audits.communicate(timeout=kit.PATIENCE)[0]
+    rounds = [json.loads(x) for x in out.splitlines()]
+    storm.stdin.close()
+    account += [json.loads(x) for x in storm.stdout]
+    equal("exit code of the storm", storm.wait(kit.PATIENCE), 0)
+    for kind in ("mismatch", "stale", "breach"):
+        equal(f"{kind} by trace", [r for r in records if r["type"] == kind][:3], [])
+        equal(f"{kind} by audit", [r for r in rounds if r["type"] == kind][:3], [])
+    holds("trace: proven, or pages raced", code in (0, 3), code)
+    ledger = last["ledger"]
+    equal("pages in which ledger and kernel differ", ledger["differ_pages"], 0)
+    mapped = sum(r["pages"] for r in account if r["type"] == "map")
+    equal("pages in the ledger: what the storm left mapped", ledger["pages"], mapped)
+    equal("pages compared with the kernel", ledger["compared_pages"], mapped)
+    done = [r for r in rounds if r["type"] == "audit"]
+    holds("rounds of audit", len(done) > 3, len(done))
+    equal("audit: broken rounds", [r for r in done if r["conclusion"] == "broken"], [])
+    kit.note(f"{last['pages']['seen']} pages mapped, {last['table_changes']} changes, "
+             f"{ledger['looks']} looks, {len(done)} audits, {mapped} pages in the ledger")
+
+
+@case("ledger-cycles")
+def cycles():
+    """Days in small: memory stays flat, nothing drifts."""
+    tracing = kit.trace("--json", "--only", "mismatch,stale")
+    pid = tracing.process.pid
+
+    def resident():
+        status = open(f"/proc/{pid}/status", encoding="ascii").read()
+        return int(status.split("VmRSS:")[1].split()[0])
+
+    argv = [DMACLIENT, "--layout", "anon", "--pages", "1", "--maps", "8", "--brief", "--repeat"]
+    equal("exit code", kit.run([*argv, "1000"]).code, 0)
+    before = resident()
+    equal("exit code", kit.run([*argv, "6000"], patience=600).code, 0)
+    after = resident()
+    records, last, code = kit.interrupt(tracing)
+    equal("exit code of trace", code, 0)
+    equal("maps", last["maps"]["calls"], 7000 * 8)
+    equal("pages left in the ledger", last["ledger"]["pages"], 0)
+    holds("resident memory, KiB", after - before <= 256, (before, after))
+    equal("accused", [r for r in records if r["type"] in ("mismatch", "stale", "breach")], [])
+    kit.note(f"56000 cycles, resident {before} KiB before, {after} KiB after")
