@@ -70,6 +70,12 @@ struct rb_root {
 
 struct pt_regs {
 	unsigned long ax;
+	unsigned long di;
+	unsigned long si;
+	unsigned long dx;
+	unsigned long cx;
+	unsigned long r8;
+	unsigned long r9;
 };
 
 typedef struct {

@@ -46,6 +46,7 @@ const volatile bool want_iommu = true; /* walk the IOMMU's tables */
 const volatile bool audit_only; /* only when containers map and unmap */
 const volatile bool unmaps_seen; /* the hooks on vfio_unmap_unpin() are attached */
 const volatile bool want_ledger; /* tell the loader what is mapped where */
+const volatile bool preempts; /* the kernel, and so skips programs: see calm.bpf.c */
 const volatile bool changes_seen; /* the zap hooks are attached */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
 
@@ -106,6 +107,12 @@ struct iotable {
 	u32 pad;
 };
 
+/*
+ * A tracepoint inside a function says that its exit is to come; the exit, that it has
+ * been there. (Where the kernel preempts, by itself or by its twin.)
+ */
+enum told { TOLD_NOTHING, TOLD, TOLD_DONE, TOLD_TWIN };
+
 enum call_kind { CALL_NONE, CALL_MAP, CALL_UNMAP, CALL_ATTACH, CALL_PIN, CALL_DETACH };
 
 /* The mapping under way, and how far its pages are compared. */
@@ -162,8 +169,9 @@ struct context {
 	u64 probe_domain;
 	u64 want_iova; /* VFIO_IOMMU_MAP_DMA: of the range asked for */
 	u32 want_map; /* 1: the call is to map, want_iova is set */
-	u32 told; /* 1: iommu:map has fired in this iommu_map() */
-	u64 told_pages; /* and said so */
+	u32 told, told_unmap; /* enum told, of iommu:map and iommu:unmap */
+	u32 pad5;
+	u64 told_pages; /* by iommu:map */
 	u64 odd_iova; /* of the first page that should not be translated */
 	u64 foreign_pages; /* mapped for another device in the middle of this call */
 
@@ -215,6 +223,16 @@ struct {
 	__type(value, u32);
 } spill SEC(".maps");
 
+/* Where the kernel preempts: the container that a thread is in a call, or an unmap, of. */
+#define IN_UNMAP 0x80000000U /* with the thread's number: the key of an unmap */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u32);
+	__type(value, u64);
+} in_call SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -240,6 +258,7 @@ struct under_way {
 	u64 mm;
 	u64 seq;
 	u64 start, end;
+	u64 over; /* 1: a twin has told its end already (calm.bpf.c) */
 };
 
 /* Changes under way, by thread and function. */

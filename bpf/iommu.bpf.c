@@ -484,7 +484,7 @@ static __always_inline bool missed_by_lie(u64 iova)
  */
 static __always_inline void untell(struct context *c)
 {
-	if (!c->told)
+	if (c->told != TOLD)
 		return;
 	tally(c, PFNW_S_TP_MAPS, -1ULL);
 	tally(c, PFNW_S_TP_PAGES, -c->told_pages);
@@ -505,9 +505,13 @@ int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr
 			without_context(pages);
 		return 0;
 	}
+	if (c->told == TOLD_TWIN) {
+		c->told = TOLD_NOTHING;
+		return 0;
+	}
 	if ((s32)ret)
 		untell(c);
-	c->told = 0;
+	c->told = TOLD_DONE;
 	/*
 	 * A fault or an allocation inside the call may do I/O, and that maps for
 	 * another device: a domain of type1 is UNMANAGED, and one of the container's.
@@ -563,10 +567,10 @@ int BPF_PROG(tp_map, unsigned long iova, u64 paddr, size_t size)
 
 	if (lie_miss_count && missed_by_lie(iova))
 		return 0;
-	if (c && !c->in_claim) {
+	if (c && !c->in_claim && !(preempts && c->told == TOLD)) {
 		tally(c, PFNW_S_TP_MAPS, 1);
 		tally(c, PFNW_S_TP_PAGES, size >> PFNW_PAGE_SHIFT);
-		c->told = 1;
+		c->told = TOLD;
 		c->told_pages = size >> PFNW_PAGE_SHIFT;
 	}
 	return 0;
@@ -577,8 +581,10 @@ int BPF_PROG(tp_unmap, unsigned long iova, size_t size, size_t done)
 {
 	struct context *c = inside();
 
-	if (c && !c->in_claim && c->kind != CALL_DETACH &&
-	    !(c->has_probe && c->probe.iova == iova) &&
+	if (!c || c->in_claim || (preempts && c->told_unmap == TOLD))
+		return 0;
+	c->told_unmap = TOLD;
+	if (c->kind != CALL_DETACH && !(c->has_probe && c->probe.iova == iova) &&
 	    !(c->n[PFNW_S_INTERNAL_PAGES] && !c->n[PFNW_S_MAPS])) {
 		tally(c, PFNW_S_TP_UNMAPS, 1);
 		tally(c, PFNW_S_TP_UNMAP_PAGES, done >> PFNW_PAGE_SHIFT);

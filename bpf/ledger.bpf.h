@@ -26,16 +26,22 @@ static __always_inline struct pfnw_container *container_of_call(u64 iommu)
 __noinline int container_busy(u64 iommu)
 {
 	struct pfnw_container *k = container_of_call(iommu);
+	u32 tid = this_tid();
 
 	if (k)
 		__sync_fetch_and_add(&k->begun, 1);
+	if (preempts)
+		bpf_map_update_elem(&in_call, &tid, &iommu, BPF_ANY);
 	return 0;
 }
 
 __noinline int container_free(u64 iommu)
 {
 	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
+	u32 tid = this_tid();
 
+	if (preempts)
+		bpf_map_delete_elem(&in_call, &tid);
 	/* known only since this call was under way: it never began for us */
 	if (k && k->ended < k->begun)
 		__sync_fetch_and_add(&k->ended, 1);

@@ -215,10 +215,22 @@ static __always_inline int enter_change(enum pfnw_change fn, u64 mm, u64 start, 
 	return 0;
 }
 
+static __always_inline void change_over(void *ctx, enum pfnw_change fn, struct under_way *u)
+{
+	struct watch *w = watch_of(u->mm);
+
+	if (!w)
+		return;
+	change_end(w, u->seq);
+	/* (writeback takes rights only, and gives them back at the next write) */
+	if (want_ledger && fn != PFNW_CHANGE_MKCLEAN && touches_mapped(u->mm, u->start, u->end))
+		send_change(ctx, u->mm, fn, u->start, u->end);
+}
+
 /* @mm 0: the arguments may be stale by now, only end what is known to have begun. */
 static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
-	struct under_way *u;
+	struct under_way *u, now;
 	struct watch *w;
 	u64 key;
 
@@ -227,25 +239,22 @@ static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, 
 	key = changing_key(fn);
 	u = bpf_map_lookup_elem(&changing, &key);
 	if (u) {
-		u64 seq = u->seq;
-
-		mm = u->mm;
-		start = u->start;
-		end = u->end;
-		w = watch_of(mm);
+		now = *u;
 		if (!bpf_map_delete_elem(&changing, &key))
 			__sync_fetch_and_add(&n_changing, -1);
-		if (w)
-			change_end(w, seq);
+		if (now.over)
+			return 0;
 	} else {
 		/* Under way since before the mm was watched: say so now. */
 		w = mm ? watch_of(mm) : NULL;
-		if (w)
-			change_end(w, change_begin(w, start, end));
+		if (!w)
+			return 0;
+		now.mm = mm;
+		now.start = start;
+		now.end = end;
+		now.seq = change_begin(w, start, end);
 	}
-	/* (writeback takes rights only, and gives them back at the next write) */
-	if (w && want_ledger && fn != PFNW_CHANGE_MKCLEAN && touches_mapped(mm, start, end))
-		send_change(ctx, mm, fn, start, end);
+	change_over(ctx, fn, &now);
 	return 0;
 }
 
@@ -360,23 +369,17 @@ struct pagetable_move_control___v {
 	unsigned long old_addr, len_in;
 } __attribute__((preserve_access_index));
 
-static __always_inline void move_range(void *ctx, u64 *start, u64 *end)
+/* From the first, second and fifth argument: (vma, old_addr, new_vma, new_addr, len, ...). */
+static __always_inline void move_range(u64 first, u64 second, u64 fifth, u64 *start, u64 *end)
 {
-	u64 p = 0, len = 0;
-
 	if (bpf_core_type_exists(struct pagetable_move_control___v)) {
-		struct pagetable_move_control___v *c;
+		struct pagetable_move_control___v *c = (void *)first;
 
-		bpf_get_func_arg(ctx, 0, &p);
-		c = (void *)p;
 		*start = BPF_CORE_READ(c, old_addr);
 		*end = *start + BPF_CORE_READ(c, len_in);
 	} else {
-		/* (vma, old_addr, new_vma, new_addr, len, ...) */
-		bpf_get_func_arg(ctx, 1, &p);
-		bpf_get_func_arg(ctx, 4, &len);
-		*start = p;
-		*end = p + len;
+		*start = second;
+		*end = second + fifth;
 	}
 	if (*end <= *start) {
 		*start = 0;
@@ -388,9 +391,12 @@ SEC("?fentry/move_page_tables")
 int BPF_PROG(move_in)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
-	u64 start = 0, end = 0;
+	u64 start = 0, end = 0, first = 0, second = 0, fifth = 0;
 
-	move_range(ctx, &start, &end);
+	bpf_get_func_arg(ctx, 0, &first);
+	bpf_get_func_arg(ctx, 1, &second);
+	bpf_get_func_arg(ctx, 4, &fifth);
+	move_range(first, second, fifth, &start, &end);
 	return enter_change(PFNW_CHANGE_MOVE, (u64)t->mm, start, end);
 }
 

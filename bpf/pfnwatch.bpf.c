@@ -16,5 +16,6 @@
 #include "unmap.bpf.c"
 #include "audit.bpf.c"
 #include "compare.bpf.c"
+#include "calm.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

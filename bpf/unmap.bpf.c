@@ -223,17 +223,24 @@ static __noinline int check_unmapped(void *ctx, struct context *c, u64 iova, u64
 SEC("?fentry/vfio_unmap_unpin")
 int BPF_PROG(dma_unmapping, struct vfio_iommu *iommu)
 {
-	struct pfnw_container *k = container_of_call((u64)iommu);
+	u64 container = (u64)iommu;
+	struct pfnw_container *k = container_of_call(container);
+	u32 key = this_tid() | IN_UNMAP;
 
 	if (k)
 		__sync_fetch_and_add(&k->unmaps_begun, 1);
+	if (preempts)
+		bpf_map_update_elem(&in_call, &key, &container, BPF_ANY);
 	return 0;
 }
 
 static __always_inline void end_unmap(u64 iommu)
 {
 	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
+	u32 key = this_tid() | IN_UNMAP;
 
+	if (preempts)
+		bpf_map_delete_elem(&in_call, &key);
 	if (k && k->unmaps_ended < k->unmaps_begun)
 		__sync_fetch_and_add(&k->unmaps_ended, 1);
 }
@@ -249,6 +256,8 @@ int BPF_PROG(dma_unmapped, struct vfio_iommu *iommu, struct vfio_dma *dma)
 	struct context *c = inside();
 	u64 iova, bytes;
 
+	if (over(this_tid() | IN_UNMAP))
+		return 0;
 	end_unmap((u64)iommu);
 	if (audit_only || !c || !want_iommu || (u64)iommu != c->iommu)
 		return 0;
@@ -280,6 +289,12 @@ static __always_inline int unmapped(void *ctx, struct iommu_domain *d, u64 iova,
 	u64 domain = (u64)d;
 	struct pfnw_ev_unmap *r;
 
+	if (c && c->told_unmap == TOLD_TWIN) {
+		c->told_unmap = TOLD_NOTHING;
+		return 0;
+	}
+	if (c)
+		c->told_unmap = TOLD_DONE;
 	if (!c || c->in_claim ||
 	    (c->domain != domain && (d->type != IOMMU_DOMAIN_UNMANAGED || !find_group(c, domain))))
 		return 0;

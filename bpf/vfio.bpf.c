@@ -156,7 +156,8 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	c->watched = mm ? watch_mm((u64)mm) : 0;
 	c->has_probe = 0;
 	c->want_map = 0;
-	c->told = 0;
+	c->told = TOLD_NOTHING;
+	c->told_unmap = TOLD_NOTHING;
 	c->in_claim = 0;
 	c->dma_valid = 0;
 	c->domain = 0;
@@ -323,10 +324,16 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 	return 0;
 }
 
+/* Has its end been told already, or never its beginning? */
+static __always_inline bool over(u32 key)
+{
+	return preempts && !bpf_map_lookup_elem(&in_call, &key);
+}
+
 SEC("?fexit/vfio_iommu_type1_ioctl")
 int BPF_PROG(container_call_out, void *iommu, unsigned int cmd, unsigned long arg, long ret)
 {
-	if (cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA) {
+	if ((cmd == VFIO_IOMMU_MAP_DMA || cmd == VFIO_IOMMU_UNMAP_DMA) && !over(this_tid())) {
 		if (!audit_only)
 			leave_call(ctx, ret);
 		container_free((u64)iommu);
@@ -468,27 +475,22 @@ static __always_inline int moved_since_claim(struct context *c, u64 va)
 	return tables_moved(c->mm, m.seq, m.fin, va, PAGE_BYTES);
 }
 
-SEC("?fentry/vaddr_get_pfns")
-int BPF_PROG(claim_in, struct mm_struct *mm, unsigned long va, long npages, int prot)
+static __always_inline int claim_begins(u64 mm, u64 va, u64 npages, u32 prot, u64 pfnp, u64 pages)
 {
 	struct context *c = inside();
-	u64 pfnp = 0, pages = 0;
 
 	if (!c)
 		return 0;
-	if ((u64)mm != c->mm) { /* an external pin on behalf of the owner */
-		c->mm = (u64)mm;
-		c->pgd = (u64)mm->pgd;
-		c->watched = watch_mm((u64)mm);
+	if (mm != c->mm) { /* an external pin on behalf of the owner */
+		c->mm = mm;
+		c->pgd = (u64)BPF_CORE_READ((struct mm_struct *)mm, pgd);
+		c->watched = watch_mm(mm);
 	}
 	va &= ~(PAGE_BYTES - 1);
 	remember_changes(c, va);
 	c->claim_va = va;
 	c->claim_asked = npages;
 	c->claim_prot = prot;
-	/* not ctx[5]: 6.1 lets no program see a pointer to a pointer */
-	bpf_get_func_arg(ctx, 4, &pfnp);
-	bpf_get_func_arg(ctx, 5, &pages);
 	c->claim_pfn_ptr = pfnp;
 	c->claim_pages_ptr = claim_pages(pages);
 	c->claim_first_diff = 0;
@@ -501,6 +503,17 @@ int BPF_PROG(claim_in, struct mm_struct *mm, unsigned long va, long npages, int 
 	if (want_claims)
 		c->claim_t0 = bpf_ktime_get_ns();
 	return 0;
+}
+
+SEC("?fentry/vaddr_get_pfns")
+int BPF_PROG(claim_in, struct mm_struct *mm, unsigned long va, long npages, int prot)
+{
+	u64 pfnp = 0, pages = 0;
+
+	/* not ctx[5]: 6.1 lets no program see a pointer to a pointer */
+	bpf_get_func_arg(ctx, 4, &pfnp);
+	bpf_get_func_arg(ctx, 5, &pages);
+	return claim_begins((u64)mm, va, npages, prot, pfnp, pages);
 }
 
 /* One page of a claim differs from its leaf. */

@@ -2,6 +2,7 @@
 #include "hooks.h"
 #include "ksyms.h"
 #include "pfnwatch.h"
+#include "preempt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -380,6 +381,7 @@ int hooks_probe(struct hooks *h, bool must)
 		return fail(EXIT_KERNEL, "this kernel cannot: no BTF in /sys/kernel/btf/vmlinux "
 					 "(a kernel with CONFIG_DEBUG_INFO_BTF=y is needed)");
 	}
+	h->preempts = kernel_preempts(h->ksyms);
 	kbtf_module(&type1, vmlinux.btf, TYPE1);
 	for (size_t i = 0; i < h->n; i++) {
 		struct hook *k = &h->hook[i];

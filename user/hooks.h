@@ -22,7 +22,11 @@ struct hook {
 	const char *func; /* kernel function or tracepoint */
 	const char *module; /* NULL: vmlinux; builtin is tried too */
 	enum rung rung;
-	const char *progs[2]; /* programs of the skeleton */
+	/*
+	 * Programs of the skeleton. Where the kernel preempts, the first may have a stand-in
+	 * NAME_calm with a NAME_double, and both a NAME_twin: bpf/calm.bpf.c.
+	 */
+	const char *progs[2];
 	bool required; /* without the slot nothing can be proven */
 	const char *covers;
 	const char *uncovered; /* what its absence means */
@@ -35,6 +39,7 @@ struct hooks {
 	struct hook *hook;
 	size_t n;
 	bool claim_has_batch; /* vaddr_get_pfns() takes a struct vfio_batch * */
+	bool preempts; /* kernel_preempts() */
 	bool changes_seen; /* every function that can clear an entry is hooked */
 	struct ksyms *ksyms;
 };

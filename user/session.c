@@ -38,25 +38,51 @@ static int keep_complaint(enum libbpf_print_level level, const char *format, va_
 	return 0;
 }
 
-static bool pick_rung(struct session *s, const struct hook *h, struct bpf_object *obj)
+/* The stand-in or companion of a hook's program, if the kernel calls for it and there is one. */
+static struct bpf_program *other(struct session *s, const struct hook *h, int i, const char *what)
 {
-	for (int i = 0; i < 2 && h->progs[i]; i++) {
-		struct bpf_program *p = bpf_object__find_program_by_name(obj, h->progs[i]);
+	char name[64];
 
-		if (!p) {
+	if (!s->hooks.preempts)
+		return NULL;
+	snprintf(name, sizeof(name), "%s_%s", h->progs[i], what);
+	return bpf_object__find_program_by_name(s->skel->obj, name);
+}
+
+/* A hook's programs, [0] for entry: each with its companion or NULL. */
+static int programs(struct session *s, const struct hook *h, struct bpf_program *p[2][2])
+{
+	int i;
+
+	for (i = 0; i < 2 && h->progs[i]; i++) {
+		p[i][0] = other(s, h, i, "calm");
+		p[i][1] = other(s, h, i, p[i][0] ? "double" : "twin");
+		if (!p[i][0])
+			p[i][0] = bpf_object__find_program_by_name(s->skel->obj, h->progs[i]);
+	}
+	return i;
+}
+
+static bool pick_rung(struct session *s, const struct hook *h)
+{
+	struct bpf_program *p[2][2];
+	int n = programs(s, h, p);
+
+	for (int i = 0; i < n; i++) {
+		if (!p[i][0]) {
 			fail(EXIT_KERNEL, "no program %s", h->progs[i]);
 			return false;
 		}
-		bpf_program__set_autoload(p, true);
+		bpf_program__set_autoload(p[i][0], true);
+		if (p[i][1])
+			bpf_program__set_autoload(p[i][1], true);
 	}
-	(void)s;
 	return true;
 }
 
 static int configure(struct session *s, const struct session_options *o)
 {
 	struct pfnwatch_bpf *k = s->skel;
-	struct bpf_object *obj = k->obj;
 	uint32_t slots = o->contexts ? o->contexts : CONTEXTS_DEFAULT;
 
 	memcpy((void *)&k->rodata->fmt, &s->fmt, sizeof(s->fmt));
@@ -66,6 +92,7 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->pg_reserved_bit = s->calib.pg_reserved;
 	k->rodata->claim_has_batch = s->hooks.claim_has_batch;
 	k->rodata->changes_seen = s->hooks.changes_seen;
+	k->rodata->preempts = s->hooks.preempts;
 	memcpy((void *)&k->rodata->driver_fn, &s->calib.driver_fn, sizeof(s->calib.driver_fn));
 	memcpy((void *)&k->rodata->format_vtd_ss, &s->io_fmt[PFNW_IOMMU_VTD_SS],
 	       sizeof(struct iommu_format));
@@ -103,7 +130,7 @@ static int configure(struct session *s, const struct session_options *o)
 			continue;
 		if (!o->want_iommu && !o->audit_only && hooks_needs_iommu(h))
 			continue;
-		if (!pick_rung(s, h, obj))
+		if (!pick_rung(s, h))
 			return EXIT_KERNEL;
 	}
 	bpf_program__set_autoload(k->progs.rewalk, true);
@@ -438,30 +465,45 @@ uint64_t session_stat(struct session *s, enum pfnw_stat what)
 	return n;
 }
 
+static uint64_t skipped(struct bpf_program *p)
+{
+	struct bpf_prog_info info = {};
+	__u32 len = sizeof(info);
+
+	if (!p || !bpf_program__autoload(p) ||
+	    bpf_obj_get_info_by_fd(bpf_program__fd(p), &info, &len))
+		return 0;
+	return info.recursion_misses;
+}
+
+/* Runs of a hook's programs that the kernel skipped; what a double saw is in it. */
 static uint64_t missed(struct session *s, const struct hook *h)
 {
-	uint64_t n = 0;
+	struct bpf_program *p[2][2];
+	int n = programs(s, h, p);
+	uint64_t sum = 0;
 
-	for (int i = 0; i < 2 && h->progs[i]; i++) {
-		struct bpf_program *p = bpf_object__find_program_by_name(s->skel->obj, h->progs[i]);
-		struct bpf_prog_info info = {};
-		__u32 len = sizeof(info);
+	for (int i = 0; i < n; i++) {
+		uint64_t first = skipped(p[i][0]), twin = skipped(p[i][1]);
+		bool calm = other(s, h, 0, "calm");
 
-		if (p && bpf_program__autoload(p) &&
-		    !bpf_obj_get_info_by_fd(bpf_program__fd(p), &info, &len))
-			n += info.recursion_misses;
+		/* what an entry has begun is settled later, and counted then */
+		if (i && calm)
+			break;
+		sum += !calm && p[i][1] && twin < first ? twin : first;
 	}
-	return n;
+	return sum;
 }
 
 uint64_t session_missed(struct session *s)
 {
-	uint64_t n = 0;
+	uint64_t n = 0, made_up = session_stat(s, PFNW_S_MADE_UP);
 
 	for (size_t i = 0; i < s->hooks.n; i++)
 		if (s->hooks.hook[i].chosen && hooks_marks_calls(&s->hooks.hook[i]))
 			n += missed(s, &s->hooks.hook[i]);
-	return n;
+	n -= made_up < n ? made_up : n;
+	return n + session_stat(s, PFNW_S_SETTLED);
 }
 
 bool session_missed_changes(struct session *s, uint64_t since_ns)
