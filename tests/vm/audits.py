@@ -315,7 +315,7 @@ def audit_killed_owner():
 @case("audit-storm")
 def audit_storm():
     """Mapping and unmapping all the time; what is mapped is left alone: nothing is stale."""
-    with kit.Background([STORM, "--seconds", 25, "--calm"]) as storm:
+    with kit.Background([STORM, "--seconds", 60, "--calm"]) as storm:
         kit.wait_until("the storm has its container", lambda: kit.run(
             [PFNWATCH, "ls", "--pid", storm.pid]).code == 0)
         done = audit("--watch", 1, "--rounds", 5)
@@ -330,7 +330,7 @@ def audit_storm():
 @case("audit-storm-wild")
 def audit_storm_wild():
     """What is mapped changes too, so there are stale pages; but the IOMMU is never blamed."""
-    with kit.Background([STORM, "--seconds", 25]) as storm:
+    with kit.Background([STORM, "--seconds", 60]) as storm:
         kit.wait_until("the storm has its container", lambda: kit.run(
             [PFNWATCH, "ls", "--pid", storm.pid]).code == 0)
         done = audit("--watch", 1, "--rounds", 5)

@@ -12,7 +12,7 @@ IOMMUS = ("intel", "amd")
 # Not in Debian 12's own suites: where it cannot be had its cases are skipped, the reason told.
 NEWEST = "7.3"
 ALL_KERNELS = (*KERNELS, NEWEST)
-NEWEST_MUTANTS = ("batch-other", "map-shifted", "no-write-check", "pre57-formula")
+NEWEST_MUTANTS = ("no-write-check", "pre57-formula")
 
 # a second device with a group of its own, whose BAR 2 is memory
 IVSHMEM = ("-object memory-backend-ram,id=iv,share=on,size=4M "
@@ -57,7 +57,7 @@ def cases(*prefixes):
 
 # type1 asks for a page that is not translated any more; Intel's driver finds its entry taken
 LIED_TO = dict(timeout=1200, allow=(r"RIP: .*vfio_unmap_unpin\+",
-                                    r"RIP: .*(__domain_mapping|intel_iommu_map_pages)\+"))
+                                    r"RIP: .*(__domain_mapping|intel_iommu_map_pages)(\.cold)?\+"))
 
 HUGE = dict(mem="6G", append="hugepagesz=1G hugepages=2")
 
@@ -77,11 +77,6 @@ def boots():
             here = f"{kernel}/{iommu}"
             boot(here, kernel, iommu, "layout", "bar-huge", "qemu-guest", "trace-maps-claims", "trace-text",
                  "probe", "audit-layout", "ls-layouts", **HUGE)
-            boot(f"{here}/audit", kernel, iommu, "audit-qemu", "audit-many", "audit-stale",
-                 "audit-narrowed", "audit-killed", "audit-storm", mem="6G")
-            boot(f"{here}/smp1-4-levels", kernel, iommu, "layout", "probe", smp=1, la57=False,
-                 **HUGE)
-            boot(f"{here}/diverge", kernel, iommu, "diverge-", **LIED_TO)
         # What does not depend on the IOMMU: on one of them, not the same on both kernels.
         one, other = IOMMUS if kernel == KERNELS[0] else reversed(IOMMUS)
         boot(f"{kernel}/{one}/input", kernel, one, *bad, "help", "no-colours", "json-versions",
@@ -91,6 +86,11 @@ def boots():
              "one-gib-scattered", mem="5G")
         boot(f"{kernel}/{one}/storm", kernel, one, "storm")
         boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles")
+        boot(f"{kernel}/{other}/audit", kernel, other, "audit-qemu", "audit-many", "audit-stale",
+             "audit-narrowed", "audit-killed", "audit-storm", mem="6G")
+        boot(f"{kernel}/{one}/diverge", kernel, one, "diverge-", **LIED_TO)
+        boot(f"{kernel}/{one}/smp1-4-levels", kernel, one, "layout", "probe", smp=1, la57=False,
+             **HUGE)
         boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1)
         boot(f"{kernel}/{one}/audit-cost", kernel, one, "audit-cost", icount=True, smp=1, mem="5G",
              timeout=1500)
@@ -105,9 +105,7 @@ def boots():
     # What is new: other functions in mm and iommu, and an IOMMU without tables in memory.
     some = ("layout", "bar-huge", "qemu-guest", "probe")
     boot("6.12/virtio", "6.12", "virtio", *some, **HUGE)
-    boot("6.12/virtio/diverge", "6.12", "virtio", "diverge-", **LIED_TO)
-    for iommu in (*IOMMUS, "virtio"):
-        boot(f"{NEWEST}/{iommu}/diverge", NEWEST, iommu, "diverge-", **LIED_TO)
+    boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
     boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-")
     boot(f"{NEWEST}/intel", NEWEST, "intel", *some, **HUGE)
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)

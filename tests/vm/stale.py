@@ -79,7 +79,7 @@ def live(name):
     def run():
         argv, how = prepared(name)
         if name not in NO_DMA:
-            argv.append("--dma-stale")
+            argv += ["--dma-stale", "--dma-stride", "11"]     # the engine is slow
         done = kit.check([DMACLIENT, *argv, "--hold", "1"], "--break-on", ALL)
         account = done.account
         judge(done.records, account, how)
