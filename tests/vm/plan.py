@@ -111,7 +111,7 @@ def boots():
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "trace-maps-claims",
          "trace-text", smp=1, la57=False, **HUGE)
-    boot(f"{NEWEST}/virtio/storm", NEWEST, "virtio", "storm")
+    boot(f"{NEWEST}/virtio/storm", NEWEST, "virtio", "storm", "interrupted-")
     for name in NEWEST_MUTANTS:
         boot(f"{NEWEST}/intel/{name}", NEWEST, "intel", name, mutant=name)
     boot(f"{NEWEST}/intel/map-fails", NEWEST, "intel", "map-fails", mutant="skip-unmap")
