@@ -18,6 +18,7 @@
 #define SETTLE_NS 30000000ULL /* a change is looked at so long after it: others join it */
 #define EXIT_NS 300000000ULL /* an owner that exits closes its files in that time */
 #define REBUILD_NS 50000000ULL
+#define MOVE_NS 1000000000ULL /* a zap that is so much later does not belong to a move */
 #define MAX_DIRTY 4096 /* ranges that wait; more: all of their mm */
 
 /* A range of VAs whose page tables changed. */
@@ -47,7 +48,10 @@ struct live {
 	struct rebuild *rebuild;
 	size_t n_rebuild;
 	bool settling; /* a record may repeat what was read from the kernel */
+	struct dirty moved[16]; /* the last mremap()s that were looked at */
+	unsigned int n_moved;
 	const struct dirty *cause; /* of the look under way; NULL: none is known */
+	uint64_t mapped_ns; /* since when what is looked at is mapped; 0: unknown */
 	struct live_counts count;
 	struct audit_counts told;
 	bool again; /* the look under way must be repeated */
@@ -301,6 +305,12 @@ static void rebuild_due(struct live *l, uint64_t now)
 
 /* ---- what goes stale ---- */
 
+static bool same_stack(const struct dirty *d, const struct pfnw_ev_change *e)
+{
+	return d->n_stack == e->n_stack &&
+	       !memcmp(d->stack, e->stack, e->n_stack * sizeof(*d->stack));
+}
+
 void live_change(struct live *l, const struct pfnw_ev_change *e)
 {
 	struct dirty *d;
@@ -309,9 +319,10 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 	l->count.changes++;
 	for (size_t i = 0; i < l->n_dirty; i++) {
 		d = &l->dirty[i];
-		if (d->mm != e->h.mm || d->fn != e->fn || d->start > e->end || e->start > d->end)
+		if (d->mm != e->h.mm || d->fn != e->fn || d->start > e->end || e->start > d->end ||
+		    !same_stack(d, e))
 			continue;
-		/* the same once more, or next to it: one look for both, its stack speaks */
+		/* the same once more, or next to it: one look for both */
 		if (e->start < d->start)
 			d->start = e->start;
 		if (e->end > d->end)
@@ -389,11 +400,15 @@ static const struct dirty *who_did_it(const struct live *l, uint64_t mm, uint64_
 {
 	const struct dirty *best = l->cause;
 
-	for (size_t i = 0; i < l->n_dirty; i++) {
-		const struct dirty *d = &l->dirty[i];
+	for (size_t i = 0; i < l->n_dirty + 16; i++) {
+		const struct dirty *d = i < 16 ? &l->moved[i] : &l->dirty[i - 16];
 		bool takes = d->fn && d->fn < PFNW_CHANGE_PROT, better;
 
 		if (d->mm != mm || !d->fn || d->start > va || va >= d->end)
+			continue;
+		/* long ago, or before it was mapped, is another story */
+		if ((l->cause && d->since_ns + MOVE_NS < l->cause->since_ns) ||
+		    d->since_ns < l->mapped_ns)
 			continue;
 		if (!best || !best->fn)
 			better = true;
@@ -462,6 +477,10 @@ static void on_found(void *ctx, const struct audit_finding *f)
 		l->again = true; /* not in peace: later */
 		return;
 	}
+	/* it exits right now: its files may follow, and that it exited is looked at later */
+	if (f->j.how == STALE_OWNER_GONE && l->cause && l->cause->fn &&
+	    l->cause->fn != PFNW_CHANGE_EXIT)
+		return;
 	if (l->cause) {
 		const struct dirty *x =
 			who_did_it(l, f->dma->mm, f->dma->va + f->odd.off_pages * PAGE_BYTES);
@@ -511,6 +530,7 @@ static bool look_at(struct live *l, const struct ledger_dma *led, uint64_t start
 	if (end <= d->va || lo >= hi)
 		goto out;
 	l->count.looks++;
+	l->mapped_ns = led->since_ns;
 	audit_range(&l->audit, &k, d, lo / PAGE_BYTES,
 		    (hi + PAGE_BYTES - 1) / PAGE_BYTES - lo / PAGE_BYTES);
 out:
@@ -554,6 +574,9 @@ void live_tick(struct live *l, bool all)
 		}
 		/* looked at a copy: what comes meanwhile makes a new entry */
 		l->dirty[i] = l->dirty[--l->n_dirty];
+		/* the zap that follows a move may be found first to have left something */
+		if (x.fn == PFNW_CHANGE_MOVE)
+			l->moved[l->n_moved++ % 16] = x;
 		if (look_at_dirty(l, &x))
 			continue;
 		x.due_ns = now + SETTLE_NS;
@@ -567,6 +590,14 @@ void live_tick(struct live *l, bool all)
 }
 
 /* ---- begin and end ---- */
+
+bool live_settled(const struct live *l)
+{
+	struct ledger_order_stats s;
+
+	ledger_order_stats(l->order, &s);
+	return !l->n_rebuild && !s.out_of_order && !s.kept_records;
+}
 
 struct live *live_new(struct session *s, const struct live_ops *ops, uint32_t break_on)
 {

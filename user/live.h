@@ -53,6 +53,9 @@ void live_lost_changes(struct live *l);
 /* Look at what waited long enough; @all: at everything that waits. */
 void live_tick(struct live *l, bool all);
 
+/* Is every container's ledger known, and no record missing? */
+bool live_settled(const struct live *l);
+
 /* Is the ledger what the kernel has? To be called while the hooks are still attached. */
 void live_compare(struct live *l);
 

@@ -181,6 +181,12 @@ void watch_finish(struct watch *w, struct summary *s)
 		live_tick(w->collector.live, true);
 		session_consume(&w->session);
 		live_tick(w->collector.live, true);
+		/* what is out of order is read anew, as long as somebody does not map all the time */
+		for (int i = 0; i < 20 && !live_settled(w->collector.live); i++) {
+			usleep(20 * 1000);
+			session_consume(&w->session);
+			live_tick(w->collector.live, true);
+		}
 		live_compare(w->collector.live);
 	}
 	session_detach(&w->session);
