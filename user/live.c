@@ -398,7 +398,9 @@ static void tell(struct live *l, const struct audit_finding *f)
  */
 static const struct dirty *who_did_it(const struct live *l, uint64_t mm, uint64_t va)
 {
-	const struct dirty *best = l->cause;
+	/* what was before it was mapped is only named when nothing else can be */
+	bool early = l->cause && l->cause->since_ns < l->mapped_ns;
+	const struct dirty *best = early ? NULL : l->cause;
 
 	for (size_t i = 0; i < l->n_dirty + 16; i++) {
 		const struct dirty *d = i < 16 ? &l->moved[i] : &l->dirty[i - 16];
@@ -419,7 +421,7 @@ static const struct dirty *who_did_it(const struct live *l, uint64_t mm, uint64_
 		if (better)
 			best = d;
 	}
-	return best;
+	return best ? best : l->cause;
 }
 
 static uint8_t change_of(void *ctx, uint64_t mm, uint64_t va)
