@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "calib.h"
+#include "hooks.h"
+#include "ksyms.h"
 #include "pfnwatch.h"
 
 #include <errno.h>
@@ -10,14 +12,32 @@
 
 #include "calib.skel.h"
 
-int calib_run(struct pfnw_calib *c, struct cpu_format *fmt)
+static void find_drivers(struct pfnw_iova_to_phys *f, const struct ksyms *k)
+{
+	f->vtd = ksyms_address(k, "intel_iommu_iova_to_phys");
+	f->amd = ksyms_address(k, "amd_iommu_iova_to_phys");
+	f->vtd_generic = ksyms_address(k, "pt_iommu_vtdss_iova_to_phys");
+	f->amd_generic = ksyms_address(k, "pt_iommu_amdv1_iova_to_phys");
+	f->x86_generic = ksyms_address(k, "pt_iommu_x86_64_iova_to_phys");
+	f->virtio = ksyms_address(k, "viommu_iova_to_phys");
+}
+
+int calib_run(const struct hooks *h, struct pfnw_calib *c, struct cpu_format *fmt)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, run);
-	struct calib_bpf *skel = calib_bpf__open_and_load();
-	int err;
+	struct calib_bpf *skel = calib_bpf__open();
+	int err = skel ? 0 : -errno;
 
-	if (!skel) {
-		err = errno;
+	if (skel) {
+		skel->rodata->page_offset_base = ksyms_address(h->ksyms, "page_offset_base");
+		skel->rodata->vmemmap_base = ksyms_address(h->ksyms, "vmemmap_base");
+		skel->rodata->sme_me_mask = ksyms_address(h->ksyms, "sme_me_mask");
+		skel->rodata->pgdir_shift = ksyms_address(h->ksyms, "pgdir_shift");
+		err = calib_bpf__load(skel);
+	}
+	if (err) {
+		calib_bpf__destroy(skel);
+		err = -err;
 		if (err == EPERM || err == EACCES)
 			return fail(EXIT_USAGE,
 				    "loading BPF programs is not permitted (%s): run as "
@@ -31,6 +51,9 @@ int calib_run(struct pfnw_calib *c, struct cpu_format *fmt)
 	err = bpf_prog_test_run_opts(bpf_program__fd(skel->progs.calibrate), &run);
 	if (!err)
 		*c = skel->bss->calib;
+	c->page_struct_bytes = h->page_struct_bytes;
+	c->pg_reserved = h->pg_reserved;
+	find_drivers(&c->driver_fn, h->ksyms);
 	calib_bpf__destroy(skel);
 	if (err)
 		return fail(EXIT_KERNEL,

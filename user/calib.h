@@ -5,7 +5,9 @@
 
 #include "cpu_walk.h"
 
-/* Returns EXIT_PROVEN, or EXIT_KERNEL/EXIT_USAGE after an error line. */
-int calib_run(struct pfnw_calib *c, struct cpu_format *fmt);
+struct hooks;
+
+/* @h: after hooks_probe(). Returns EXIT_PROVEN, or EXIT_KERNEL/EXIT_USAGE after an error line. */
+int calib_run(const struct hooks *h, struct pfnw_calib *c, struct cpu_format *fmt);
 
 #endif

@@ -155,7 +155,7 @@ int cmd_probe(int argc, char **argv)
 	if (!ret)
 		ret = hooks_probe(&hooks, true);
 	if (!ret)
-		ret = calib_run(&calib, &fmt);
+		ret = calib_run(&hooks, &calib, &fmt);
 	if (a.json)
 		json(&hooks, &calib, &fmt, ret);
 	else if (any_usable(&hooks))

@@ -357,6 +357,21 @@ static int explain_empty_slot(const struct hooks *h)
 	return EXIT_PROVEN;
 }
 
+/* What of struct page the programs need, beyond what CO-RE tells them. */
+static void probe_page(struct hooks *h, const struct btf *btf)
+{
+	int page = btf__find_by_name_kind(btf, "page", BTF_KIND_STRUCT);
+	int flags = btf__find_by_name_kind(btf, "pageflags", BTF_KIND_ENUM);
+	const struct btf_type *t;
+
+	h->page_struct_bytes = page > 0 ? btf__type_by_id(btf, page)->size : 0;
+	h->pg_reserved = ~0U;
+	t = flags > 0 ? btf__type_by_id(btf, flags) : NULL;
+	for (int i = 0; t && i < btf_vlen(t); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_enum(t)[i].name_off), "PG_reserved"))
+			h->pg_reserved = btf_enum(t)[i].val;
+}
+
 int hooks_probe(struct hooks *h, bool must)
 {
 	struct kbtf vmlinux = {}, type1 = {};
@@ -382,6 +397,7 @@ int hooks_probe(struct hooks *h, bool must)
 					 "(a kernel with CONFIG_DEBUG_INFO_BTF=y is needed)");
 	}
 	h->preempts = kernel_preempts(h->ksyms);
+	probe_page(h, vmlinux.btf);
 	kbtf_module(&type1, vmlinux.btf, TYPE1);
 	for (size_t i = 0; i < h->n; i++) {
 		struct hook *k = &h->hook[i];

@@ -42,6 +42,8 @@ struct hooks {
 	bool preempts; /* kernel_preempts() */
 	bool changes_seen; /* every function that can clear an entry is hooked */
 	struct ksyms *ksyms;
+	unsigned int page_struct_bytes; /* 0: unknown */
+	unsigned int pg_reserved; /* bit number, ~0: unknown */
 };
 
 /*

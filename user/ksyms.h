@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause */
-/* Which plain names have a symbol: /proc/kallsyms, read once. */
+/* The symbols of this kernel: /proc/kallsyms, read once. */
 #ifndef PFNW_KSYMS_H
 #define PFNW_KSYMS_H
 
@@ -17,6 +17,9 @@ void ksyms_free(struct ksyms *k);
 
 /* Is there a function of exactly this name, in @module (NULL: anywhere)? */
 bool ksyms_has(const struct ksyms *k, const char *module, const char *name);
+
+/* Where the function @name is, or one of the data that calibration reads; 0: unknown. */
+uint64_t ksyms_address(const struct ksyms *k, const char *name);
 
 /* The first "name.suffix" that a compiler made of @name, or NULL. */
 const char *ksyms_clone(const struct ksyms *k, const char *name);

@@ -346,7 +346,7 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 	if (!ret)
 		ret = hooks_probe(&s->hooks, true);
 	if (!ret)
-		ret = calib_run(&s->calib, &s->fmt);
+		ret = calib_run(&s->hooks, &s->calib, &s->fmt);
 	if (!ret)
 		io_formats_init(s->io_fmt, s->fmt.addr_mask);
 	if (ret)
