@@ -81,6 +81,7 @@ struct pfnw_list_domains {
 	__u64 container, generation; /* in */
 	__s32 fd; /* in */
 	__u32 status, n_domains, n_groups; /* out */
+	__u32 held, pad; /* out: somebody holds the container's lock */
 	struct pfnw_domain domain[PFNW_LIST_DOMAINS];
 	struct pfnw_group group[PFNW_LIST_GROUPS];
 };

@@ -23,26 +23,17 @@ static __always_inline bool skipped(void)
 
 /* ---- container calls ---- */
 
-/*
- * The end of this thread's last call, or unmap, was skipped, twice: what is left of it
- * is settled without a last look, and the run is not proven.
- */
+/* The end of this thread's last call, or unmap, was skipped, twice. */
 static __noinline int settle(void)
 {
-	u32 tid = this_tid(), key = tid | IN_UNMAP;
+	u32 key = this_tid() | IN_UNMAP;
 	u64 *iommu = bpf_map_lookup_elem(&in_call, &key);
 
 	if (iommu) {
 		end_unmap(*iommu);
 		count(PFNW_S_SETTLED, 1);
 	}
-	iommu = bpf_map_lookup_elem(&in_call, &tid);
-	if (iommu) {
-		ledger_hole(*iommu);
-		container_free(*iommu);
-		count(PFNW_S_SETTLED, 1);
-	}
-	return 0;
+	return settle_call();
 }
 
 SEC("?kprobe/vfio_iommu_type1_open")
@@ -211,22 +202,6 @@ int BPF_PROG(dma_unmapped_twin, struct vfio_iommu *iommu, struct vfio_dma *dma)
 
 /* ---- changes of page tables ---- */
 
-/* The end of this thread's last such change was skipped, twice. */
-static __noinline int finish_change(void *ctx, u32 fn)
-{
-	u64 key = changing_key(fn);
-	struct under_way *u = bpf_map_lookup_elem(&changing, &key), then;
-
-	if (!u)
-		return 0;
-	then = *u;
-	if (!bpf_map_delete_elem(&changing, &key))
-		__sync_fetch_and_add(&n_changing, -1);
-	if (!then.over)
-		change_over(ctx, fn, &then);
-	return 0;
-}
-
 /* The first of two exits leaves the token, so that the other does not miss it. */
 static __always_inline int end_change(void *ctx, enum pfnw_change fn)
 {
@@ -249,7 +224,7 @@ static __always_inline int begin_change(void *ctx, enum pfnw_change fn, u64 mm, 
 	if (!may_be_watched(mm) || !watch_of(mm))
 		return 0;
 	finish_change(ctx, fn);
-	return enter_change(fn, mm, start, end);
+	return enter_change(ctx, fn, mm, start, end);
 }
 
 SEC("?kprobe/unmap_page_range")
@@ -383,7 +358,5 @@ SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_exited_calm, struct task_struct *t)
 {
 	settle();
-	for (u32 fn = PFNW_CHANGE_ZAP; fn <= PFNW_CHANGE_COLLAPSE; fn++)
-		finish_change(ctx, fn);
 	return ____thread_exited(ctx, t);
 }

@@ -560,6 +560,15 @@ __noinline int container_alive(u64 container, u64 generation, int fd)
 	return k && k->generation == generation;
 }
 
+/* Whatever maps or unmaps in a container does it under its lock. */
+static __always_inline bool lock_held(u64 container)
+{
+	struct vfio_iommu *i = (void *)container;
+
+	/* (the low bits of an owner are flags of the mutex) */
+	return BPF_CORE_READ(i, lock.owner.counter) & ~7LL;
+}
+
 /*
  * A number that differs when a vfio_dma was unmapped in between; 0: one is being
  * unmapped now, or may be. (One that is being mapped only grows, and its size is looked
@@ -568,14 +577,19 @@ __noinline int container_alive(u64 container, u64 generation, int fd)
 static __always_inline u64 quiet_mark(u64 container)
 {
 	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &container);
-	struct vfio_iommu *i = (void *)container;
-	/* (the low bits of an owner are flags of the mutex) */
-	bool held = BPF_CORE_READ(i, lock.owner.counter) & ~7LL;
+	u64 begun = k ? k->unmaps_begun : 0, ended = k ? k->unmaps_ended : 0;
+	bool held;
 
+	barrier();
+	held = lock_held(container);
 	if (!k || !unmaps_seen)
 		return held ? 0 : k ? k->begun + 1 : 1;
-	if (!held)
+	if (!held) {
 		k->seen_free = 1;
+		/* none is under way, whatever end was not seen */
+		if (ended < begun)
+			__sync_val_compare_and_swap(&k->unmaps_ended, ended, begun);
+	}
 	if (!k->seen_free || k->unmaps_begun != k->unmaps_ended)
 		return 0;
 	return k->unmaps_begun + 1;
@@ -774,6 +788,7 @@ int list_domains(void *ctx)
 	a->status = PFNW_AUDIT_GONE;
 	if (!container_alive(a->container, a->generation, a->fd))
 		return 0;
+	a->held = lock_held(a->container);
 	l.domain = opaque_zero;
 	l.gat = l.ghead = (void *)opaque_zero;
 	l.head = &container->domain_list;

@@ -78,7 +78,7 @@ struct snap {
 	u8 nsegs;
 	u8 contig; /* the whole range is one run of present frames at level 1 */
 	u32 writable; /* of huge leaves and of a contig range: all are */
-	u32 pad;
+	u32 claimed; /* pages[] of the claim was compared with it: all are equal */
 	struct seg seg[SNAP_SEGS];
 	u64 pte[2 * BATCH_PAGES]; /* [i]: PTE of va + i pages, at level 1 */
 };
@@ -223,7 +223,7 @@ struct {
 	__type(value, u32);
 } spill SEC(".maps");
 
-/* Where the kernel preempts: the container that a thread is in a call, or an unmap, of. */
+/* The container that a thread is in a call of; where the kernel preempts, in an unmap of. */
 #define IN_UNMAP 0x80000000U /* with the thread's number: the key of an unmap */
 
 struct {

@@ -12,7 +12,7 @@
 #include <linux/types.h>
 #endif
 
-#define PFNW_ABI 2
+#define PFNW_ABI 3
 #define PFNW_COMM 16
 #define PFNW_LEVELS 5
 #define PFNW_IO_LEVELS 6
@@ -71,7 +71,8 @@ struct pfnw_leaf {
 	__u64 entry; /* raw; of the leaf at .level */
 	__u8 level; /* 1..3, 0: no such reading */
 	__u8 locked; /* 1: read under mmap_lock (GUP) or the PTL (PFNMAP) */
-	__u8 pad[6];
+	__u8 claimed; /* 1: every page of the claim was compared with this reading, and equal */
+	__u8 pad[5];
 };
 
 struct pfnw_vma {

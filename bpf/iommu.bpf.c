@@ -186,6 +186,8 @@ static __noinline int mapping_differs(struct context *c, u32 rules)
 	d->snap.level = snap_leaf(&c->snap, va, &e);
 	d->snap.entry = e;
 	d->snap.locked = c->snap.locked;
+	d->snap.claimed = c->snap.claimed && c->kind == CALL_MAP && va >= c->claim_va &&
+			  va < c->claim_va + c->claim_asked * PAGE_BYTES;
 	__builtin_memset(d->snap.pad, 0, sizeof(d->snap.pad));
 	cpu_walk(c->pgd, va, &d->walk);
 	if (c->io.domain == c->domain && want_iommu)
@@ -386,6 +388,7 @@ static __noinline int send_map(struct context *c, s32 ret, u32 internal)
 	r->snap.level = snap_leaf(&c->snap, m->va, &e);
 	r->snap.entry = e;
 	r->snap.locked = c->snap.locked;
+	r->snap.claimed = c->snap.claimed;
 	__builtin_memset(r->snap.pad, 0, sizeof(r->snap.pad));
 	if (m->va)
 		cpu_walk(c->pgd, m->va, &r->walk);

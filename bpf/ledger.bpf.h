@@ -23,31 +23,6 @@ static __always_inline struct pfnw_container *container_of_call(u64 iommu)
 	return bpf_map_lookup_elem(&containers, &iommu);
 }
 
-__noinline int container_busy(u64 iommu)
-{
-	struct pfnw_container *k = container_of_call(iommu);
-	u32 tid = this_tid();
-
-	if (k)
-		__sync_fetch_and_add(&k->begun, 1);
-	if (preempts)
-		bpf_map_update_elem(&in_call, &tid, &iommu, BPF_ANY);
-	return 0;
-}
-
-__noinline int container_free(u64 iommu)
-{
-	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
-	u32 tid = this_tid();
-
-	if (preempts)
-		bpf_map_delete_elem(&in_call, &tid);
-	/* known only since this call was under way: it never began for us */
-	if (k && k->ended < k->begun)
-		__sync_fetch_and_add(&k->ended, 1);
-	return 0;
-}
-
 /* Changes come of which nothing can be told. */
 static __always_inline void ledger_hole(u64 iommu)
 {
@@ -55,6 +30,47 @@ static __always_inline void ledger_hole(u64 iommu)
 
 	if (k)
 		__sync_fetch_and_add(&k->seq, 1);
+}
+
+__noinline int container_free(u64 iommu)
+{
+	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
+	u32 tid = this_tid();
+
+	bpf_map_delete_elem(&in_call, &tid);
+	/* known only since this call was under way: it never began for us */
+	if (k && k->ended < k->begun)
+		__sync_fetch_and_add(&k->ended, 1);
+	return 0;
+}
+
+/*
+ * The end of this thread's last call was never seen (finish_change() says why). What is
+ * left of it is settled without a last look, and the run is not proven.
+ */
+__noinline int settle_call(void)
+{
+	u32 tid = this_tid();
+	u64 *iommu = bpf_map_lookup_elem(&in_call, &tid);
+
+	if (!iommu)
+		return 0;
+	ledger_hole(*iommu);
+	container_free(*iommu);
+	count(PFNW_S_SETTLED, 1);
+	return 0;
+}
+
+__noinline int container_busy(u64 iommu)
+{
+	struct pfnw_container *k = container_of_call(iommu);
+	u32 tid = this_tid();
+
+	settle_call();
+	if (k)
+		__sync_fetch_and_add(&k->begun, 1);
+	bpf_map_update_elem(&in_call, &tid, &iommu, BPF_ANY);
+	return 0;
 }
 
 __noinline int ledger_flush(struct context *c)

@@ -196,7 +196,39 @@ static __always_inline u64 changing_key(enum pfnw_change fn)
 	return (u64)this_tid() << 8 | fn;
 }
 
-static __always_inline int enter_change(enum pfnw_change fn, u64 mm, u64 start, u64 end)
+static __always_inline void change_over(void *ctx, enum pfnw_change fn, struct under_way *u)
+{
+	struct watch *w = watch_of(u->mm);
+
+	if (!w)
+		return;
+	change_end(w, u->seq);
+	/* (writeback takes rights only, and gives them back at the next write) */
+	if (want_ledger && fn != PFNW_CHANGE_MKCLEAN && touches_mapped(u->mm, u->start, u->end))
+		send_change(ctx, u->mm, fn, u->start, u->end);
+}
+
+/*
+ * The end of this thread's last such change was never seen. That happens where the kernel
+ * preempts; and everywhere when somebody else's program comes to, or goes from, the same
+ * function: bpf_tramp_image_put() lets the calls under way skip their exits.
+ */
+static __noinline int finish_change(void *ctx, u32 fn)
+{
+	u64 key = changing_key(fn);
+	struct under_way *u = bpf_map_lookup_elem(&changing, &key), then;
+
+	if (!u)
+		return 0;
+	then = *u;
+	if (!bpf_map_delete_elem(&changing, &key))
+		__sync_fetch_and_add(&n_changing, -1);
+	if (!then.over)
+		change_over(ctx, fn, &then);
+	return 0;
+}
+
+static __always_inline int enter_change(void *ctx, enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
 	struct under_way u = { .mm = mm, .start = start, .end = end };
 	struct watch *w;
@@ -210,21 +242,12 @@ static __always_inline int enter_change(enum pfnw_change fn, u64 mm, u64 start, 
 	__sync_fetch_and_add(&n_changing, 1);
 	key = changing_key(fn);
 	u.seq = change_begin(w, start, end);
+	if (!bpf_map_update_elem(&changing, &key, &u, BPF_NOEXIST))
+		return 0;
+	finish_change(ctx, fn);
 	if (bpf_map_update_elem(&changing, &key, &u, BPF_NOEXIST))
-		__sync_fetch_and_add(&n_changing, -1); /* full; or nested: the outer one speaks */
+		__sync_fetch_and_add(&n_changing, -1); /* full */
 	return 0;
-}
-
-static __always_inline void change_over(void *ctx, enum pfnw_change fn, struct under_way *u)
-{
-	struct watch *w = watch_of(u->mm);
-
-	if (!w)
-		return;
-	change_end(w, u->seq);
-	/* (writeback takes rights only, and gives them back at the next write) */
-	if (want_ledger && fn != PFNW_CHANGE_MKCLEAN && touches_mapped(u->mm, u->start, u->end))
-		send_change(ctx, u->mm, fn, u->start, u->end);
 }
 
 /* @mm 0: the arguments may be stale by now, only end what is known to have begun. */
@@ -323,7 +346,7 @@ static __always_inline u64 mm_of_vma(u64 vma)
 SEC("?fentry/unmap_page_range")
 int BPF_PROG(zap_in, void *tlb, struct vm_area_struct *vma, unsigned long addr, unsigned long end)
 {
-	return enter_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+	return enter_change(ctx, PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
 }
 
 SEC("?fexit/unmap_page_range")
@@ -337,7 +360,7 @@ SEC("?fentry/__zap_vma_range")
 int BPF_PROG(zap_vma_in, void *tlb, struct vm_area_struct *vma, unsigned long addr,
 	     unsigned long end)
 {
-	return enter_change(PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
+	return enter_change(ctx, PFNW_CHANGE_ZAP, (u64)vma->vm_mm, addr, end);
 }
 
 SEC("?fexit/__zap_vma_range")
@@ -351,7 +374,7 @@ SEC("?fentry/__unmap_hugepage_range")
 int BPF_PROG(zap_hugetlb_in, void *tlb, struct vm_area_struct *vma, unsigned long start,
 	     unsigned long end)
 {
-	return enter_change(PFNW_CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
+	return enter_change(ctx, PFNW_CHANGE_ZAP_HUGETLB, (u64)vma->vm_mm, start, end);
 }
 
 SEC("?fexit/__unmap_hugepage_range")
@@ -397,7 +420,7 @@ int BPF_PROG(move_in)
 	bpf_get_func_arg(ctx, 1, &second);
 	bpf_get_func_arg(ctx, 4, &fifth);
 	move_range(first, second, fifth, &start, &end);
-	return enter_change(PFNW_CHANGE_MOVE, (u64)t->mm, start, end);
+	return enter_change(ctx, PFNW_CHANGE_MOVE, (u64)t->mm, start, end);
 }
 
 SEC("?fexit/move_page_tables")
@@ -413,7 +436,7 @@ int BPF_PROG(move_out)
 SEC("?fentry/change_protection")
 int BPF_PROG(prot_in, void *tlb, struct vm_area_struct *vma, unsigned long start, unsigned long end)
 {
-	return enter_change(PFNW_CHANGE_PROT, (u64)vma->vm_mm, start, end);
+	return enter_change(ctx, PFNW_CHANGE_PROT, (u64)vma->vm_mm, start, end);
 }
 
 SEC("?fexit/change_protection")
@@ -442,7 +465,7 @@ int BPF_PROG(unmap_one_in, void *folio, struct vm_area_struct *vma, unsigned lon
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return enter_change(PFNW_CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return enter_change(ctx, PFNW_CHANGE_UNMAP_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fexit/try_to_unmap_one")
@@ -460,7 +483,7 @@ int BPF_PROG(migrate_one_in, void *folio, struct vm_area_struct *vma, unsigned l
 	u64 n = around(vma, FOLIO_BYTES);
 
 	addr &= ~(n - 1);
-	return enter_change(PFNW_CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
+	return enter_change(ctx, PFNW_CHANGE_MIGRATE_ONE, (u64)vma->vm_mm, addr, addr + 2 * n);
 }
 
 SEC("?fexit/try_to_migrate_one")
@@ -477,7 +500,8 @@ SEC("?fentry/page_mkclean_one")
 int BPF_PROG(mkclean_in, void *folio, struct vm_area_struct *vma, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return enter_change(PFNW_CHANGE_MKCLEAN, (u64)vma->vm_mm, addr, addr + 2 * FOLIO_BYTES);
+	return enter_change(ctx, PFNW_CHANGE_MKCLEAN, (u64)vma->vm_mm, addr,
+			    addr + 2 * FOLIO_BYTES);
 }
 
 SEC("?fexit/page_mkclean_one")
@@ -497,7 +521,7 @@ int BPF_PROG(cow_in, struct vm_fault *vmf)
 {
 	u64 va = vmf->address & ~(PAGE_BYTES - 1);
 
-	return enter_change(PFNW_CHANGE_COW, (u64)vmf->vma->vm_mm, va, va + PAGE_BYTES);
+	return enter_change(ctx, PFNW_CHANGE_COW, (u64)vmf->vma->vm_mm, va, va + PAGE_BYTES);
 }
 
 SEC("?fexit/do_wp_page")
@@ -512,7 +536,7 @@ int BPF_PROG(cow_huge_in, struct vm_fault *vmf)
 {
 	u64 va = vmf->address & ~(FOLIO_BYTES - 1);
 
-	return enter_change(PFNW_CHANGE_COW_HUGE, (u64)vmf->vma->vm_mm, va, va + FOLIO_BYTES);
+	return enter_change(ctx, PFNW_CHANGE_COW_HUGE, (u64)vmf->vma->vm_mm, va, va + FOLIO_BYTES);
 }
 
 SEC("?fexit/do_huge_pmd_wp_page")
@@ -527,7 +551,7 @@ SEC("?fentry/hugetlb_fault")
 int BPF_PROG(hugetlb_fault_in, struct mm_struct *mm, void *vma, unsigned long addr)
 {
 	addr &= ~(HUGETLB_BYTES - 1);
-	return enter_change(PFNW_CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
+	return enter_change(ctx, PFNW_CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
 }
 
 SEC("?fexit/hugetlb_fault")
@@ -542,7 +566,7 @@ SEC("?fentry/collapse_huge_page")
 int BPF_PROG(collapse_in, struct mm_struct *mm, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return enter_change(PFNW_CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
+	return enter_change(ctx, PFNW_CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
 }
 
 SEC("?fexit/collapse_huge_page")

@@ -551,6 +551,7 @@ static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rule
 	d->snap.level = snap_leaf(&c->snap, va, &e);
 	d->snap.entry = e;
 	d->snap.locked = c->snap.locked;
+	d->snap.claimed = 0;
 	__builtin_memset(d->snap.pad, 0, sizeof(d->snap.pad));
 	cpu_walk(c->pgd, va, &d->walk);
 	__builtin_memset(&d->io, 0, sizeof(d->io));
@@ -716,6 +717,7 @@ static __noinline int compare_pages(struct context *c, u64 ret)
 		}
 		if (!p.diff && (p.all & CPU_P) &&
 		    (!(c->claim_prot & IOMMU_WRITE) || cpu_writable(p.all))) {
+			s->claimed = 1;
 			tally(c, PFNW_S_CLAIM_MATCH, ret);
 			return 0;
 		}
@@ -859,6 +861,7 @@ static __noinline int send_claim(struct context *c, long ret, u64 pfn, u32 reser
 	r->snap.level = ret > 0 ? snap_leaf(&c->snap, c->claim_va, &e) : 0;
 	r->snap.entry = e;
 	r->snap.locked = c->snap.locked;
+	r->snap.claimed = c->snap.claimed;
 	__builtin_memset(r->snap.pad, 0, sizeof(r->snap.pad));
 	cpu_walk(c->pgd, c->claim_va, &r->walk);
 	r->vma = c->vma;

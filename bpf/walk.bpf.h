@@ -250,6 +250,7 @@ static __noinline int take_snapshot(struct context *c, u64 va, u64 pages)
 	s->contig = 0;
 	s->writable = 1;
 	s->locked = 0;
+	s->claimed = 0;
 	s->pfnmap = 0;
 	bpf_loop(SNAP_SEGS, snap_seg, &l, 0);
 	s->pages = l.done;

@@ -28,6 +28,7 @@ struct audit_container {
 	int fd; /* holds it; -1: the hooks tell when it goes */
 	size_t n_holders; /* may be more than are named */
 	struct audit_holder holder[MAX_HOLDERS];
+	bool held; /* its lock, when the domains were read: something may be mapped right now */
 	uint32_t n_domains, n_groups;
 	struct pfnw_domain domain[PFNW_LIST_DOMAINS];
 	struct pfnw_group group[PFNW_LIST_GROUPS];

@@ -54,6 +54,7 @@ int audit_read_domains(struct session *s, struct audit_container *k)
 		return -1;
 	k->n_domains = a->n_domains;
 	k->n_groups = a->n_groups;
+	k->held = a->held;
 	memcpy(k->domain, a->domain, sizeof(k->domain));
 	memcpy(k->group, a->group, sizeof(k->group));
 	return 0;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 /* pfnwatch probe: what this kernel lets us see. */
+#include "budget.h"
 #include "calib.h"
 #include "caps.h"
 #include "hooks.h"
 #include "opts.h"
 #include "pfnwatch.h"
+#include "session.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -19,15 +21,20 @@ static const char doc[] =
 	"\vExamples:\n"
 	"  pfnwatch probe\n"
 	"  pfnwatch probe --json\n"
+	"  pfnwatch probe --budget     loads all programs: what the verifier spends on each\n"
 	"\nExit codes: 0 everything needed is there, 2 usage, 4 this kernel cannot.";
 
 static const struct argp_option options[] = {
 	{ "json", 'j', NULL, 0, "one JSON record per hook, then a conclusion", 0 },
+	{ "budget", 'b', NULL, 0,
+	  "load and attach the programs too, and say for each how many instructions "
+	  "the verifier processed and how much stack it uses",
+	  0 },
 	{ 0 },
 };
 
 struct args {
-	bool json;
+	bool json, budget;
 	int error;
 };
 
@@ -38,6 +45,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	switch (key) {
 	case 'j':
 		a->json = true;
+		return 0;
+	case 'b':
+		a->budget = true;
 		return 0;
 	case ARGP_KEY_ERROR:
 		if (!a->error)
@@ -134,6 +144,61 @@ static void json(const struct hooks *h, const struct pfnw_calib *c, const struct
 	json_object_put(o);
 }
 
+static void budget_text(void *ctx, const struct budget *b)
+{
+	(void)ctx;
+	printf("program           %-24s %6u instructions, %7u processed, %6u states, "
+	       "stack %3u bytes (all frames %u)\n",
+	       b->program, b->insns, b->processed, b->states, b->stack, b->stack_sum);
+}
+
+static void budget_json(void *ctx, const struct budget *b)
+{
+	struct json_object *o = json_object_new_object();
+
+	(void)ctx;
+	json_object_object_add(o, "type", json_object_new_string("program"));
+	json_object_object_add(o, "v", json_object_new_int(1));
+	json_object_object_add(o, "program", json_object_new_string(b->program));
+	json_object_object_add(o, "instructions", json_object_new_int64(b->insns));
+	json_object_object_add(o, "processed", json_object_new_int64(b->processed));
+	json_object_object_add(o, "states", json_object_new_int64(b->states));
+	json_object_object_add(o, "stack_bytes", json_object_new_int64(b->stack));
+	json_object_object_add(o, "stack_bytes_all", json_object_new_int64(b->stack_sum));
+	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
+						       JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(o);
+}
+
+static int no_record(void *ctx, void *record, size_t bytes)
+{
+	(void)ctx;
+	(void)record;
+	(void)bytes;
+	return 0;
+}
+
+/* Everything at once, as check does with an audit: the most that is ever loaded. */
+static int budget(bool as_json)
+{
+	struct session s;
+	struct session_options o = { .want_iommu = true,
+				     .want_ledger = true,
+				     .want_audit = true,
+				     .lazy = true,
+				     .want_budget = true,
+				     .children = true,
+				     .group = PFNW_NO_GROUP,
+				     .ring_bytes = RING_BYTES_MIN };
+	int ret = session_open(&s, &o, no_record, NULL);
+
+	if (ret)
+		return ret;
+	budgets_read(s.budgets, as_json ? budget_json : budget_text, NULL);
+	session_close(&s);
+	return EXIT_PROVEN;
+}
+
 int cmd_probe(int argc, char **argv)
 {
 	static const struct argp argp = { options, parse, NULL, doc, NULL, NULL, NULL };
@@ -156,6 +221,8 @@ int cmd_probe(int argc, char **argv)
 		ret = hooks_probe(&hooks, true);
 	if (!ret)
 		ret = calib_run(&hooks, &calib, &fmt);
+	if (!ret && a.budget)
+		ret = budget(a.json);
 	if (a.json)
 		json(&hooks, &calib, &fmt, ret);
 	else if (any_usable(&hooks))

@@ -173,7 +173,7 @@ static void on_diff(struct collector *c, const struct pfnw_ev_diff *d)
 	e->dma_prot = d->dma_prot;
 	e->kernel_rules = d->rules;
 	e->moved = d->moved;
-	e->exact = d->pfnmap && d->snap.locked;
+	e->exact = (d->pfnmap && d->snap.locked) || d->snap.claimed;
 	e->snap = d->snap;
 	e->walk = d->walk;
 	if (d->at == PFNW_AT_MAP)

@@ -188,7 +188,7 @@ static struct judgement judge_frame(struct judgement j, const struct evidence *e
 		return say(j, V_UNVERIFIED, CAUSE_NOT_PRESENT);
 	}
 	j.rules |= PFNW_RULE_PFN;
-	/* Read under the PTL, like the kernel itself: nothing could change. */
+	/* Read under the PTL, like the kernel itself, or equal to what it pinned. */
 	if (e->exact && j.snap.valid)
 		return say(j, V_MISMATCH, CAUSE_NONE);
 	if (e->moved == PFNW_STOOD) {

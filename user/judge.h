@@ -63,7 +63,11 @@ struct evidence {
 	__u32 dma_prot; /* that the owner asked for */
 	__u32 kernel_rules; /* enum pfnw_rule bits found by the programs */
 	enum pfnw_moved moved;
-	bool exact; /* snapshot read under the lock that forbids any change */
+	/*
+	 * The snapshot was read under the lock that forbids any change; or what was claimed
+	 * is equal to it, so that what is mapped must be, too, whatever happened since.
+	 */
+	bool exact;
 	struct pfnw_leaf snap;
 	struct pfnw_walk walk;
 	struct pfnw_iowalk io; /* the IOMMU's table; .status UNREAD: not asked */

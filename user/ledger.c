@@ -260,21 +260,53 @@ static bool range(uint64_t iova, uint64_t pages, uint64_t *page, uint64_t *end)
 	return !(iova & ((1 << PAGE_SHIFT) - 1));
 }
 
-int64_t ledger_map(struct ledger *l, const struct ledger_dma *dma, uint64_t iova, uint64_t pfn,
-		   uint64_t pages)
+/*
+ * The runs that @piece[] makes, as a tree outside of any; pieces that go on one where the
+ * other ends are one run. They take over one hold on @dma. *@last: the last of them.
+ */
+static uint32_t runs_new(struct ledger *l, struct domain_node *d, uint64_t page, uint32_t dma,
+			 const struct ledger_piece *piece, size_t n, uint32_t *first,
+			 uint32_t *last)
 {
-	uint64_t page, end, before, there;
-	uint32_t left, right, n, next;
+	uint32_t node[LEDGER_PIECES], used = 0;
+	uint64_t pfn, pages;
+
+	for (size_t i = 0; i < n;) {
+		pfn = piece[i].pfn;
+		pages = piece[i].pages;
+		while (++i < n && piece[i].pfn == pfn + pages)
+			pages += piece[i].pages;
+		node[used++] = run_new(l, d, page, pfn, pages, dma);
+		page += pages;
+	}
+	dma_at(l, dma)->runs += used - 1;
+	*first = node[0];
+	*last = node[used - 1];
+	return ltree_build(&l->runs, node, used);
+}
+
+int64_t ledger_map_pieces(struct ledger *l, const struct ledger_dma *dma, uint64_t iova,
+			  const struct ledger_piece *piece, size_t n)
+{
+	uint64_t page, end, before, there, pages = 0;
+	uint32_t left, right, mid, first, last, next;
 	struct domain_node *d;
 
-	if (!pages)
+	if (!n)
 		return 0;
-	if (pages > END_PAGE || pfn > END_PAGE - pages || iova < dma->iova ||
-	    !range(iova, pages, &page, &end))
+	if (n > LEDGER_PIECES)
+		return -EINVAL;
+	for (size_t i = 0; i < n; i++) {
+		if (!piece[i].pages || piece[i].pages > END_PAGE - pages ||
+		    piece[i].pfn > END_PAGE - piece[i].pages)
+			return -EINVAL;
+		pages += piece[i].pages;
+	}
+	if (iova < dma->iova || !range(iova, pages, &page, &end))
 		return -EINVAL;
 	d = domain_find(l, dma->domain);
-	/* the second run is for carve() */
-	if (!ltree_reserve(&l->runs, 2) || (!d && !ltree_reserve(&l->domains, 1)) ||
+	/* the last run is for carve() */
+	if (!ltree_reserve(&l->runs, n + 1) || (!d && !ltree_reserve(&l->domains, 1)) ||
 	    (!ltree_reserve(&l->dmas, 1) && !dma_is_known(l, dma)))
 		return -ENOMEM;
 	if (!d)
@@ -282,20 +314,38 @@ int64_t ledger_map(struct ledger *l, const struct ledger_dma *dma, uint64_t iova
 	if (d->container != dma->container)
 		d->mixed = true;
 	/* before carve(), which could end the same dma */
-	n = run_new(l, d, page, pfn, pages, dma_hold(l, d, dma, end));
+	mid = runs_new(l, d, page, dma_hold(l, d, dma, end), piece, n, &first, &last);
 	there = carve(l, d, page, end, &left, &right);
 
 	before = 0;
 	next = ltree_seek(&l->runs, right, starts_before, &before);
-	if (next && continues(l, n, next))
-		right = append(l, d, n, right, next);
+	if (next && continues(l, last, next))
+		right = append(l, d, last, right, next);
 	next = ltree_last(&l->runs, left);
-	if (next && continues(l, next, n))
-		append(l, d, next, n, n);
-	else
-		left = ltree_join(&l->runs, left, n);
-	d->root = ltree_join(&l->runs, left, right);
+	if (next && continues(l, next, first))
+		mid = append(l, d, next, mid, first);
+	d->root = ltree_join(&l->runs, ltree_join(&l->runs, left, mid), right);
 	return there;
+}
+
+int64_t ledger_map(struct ledger *l, const struct ledger_dma *dma, uint64_t iova, uint64_t pfn,
+		   uint64_t pages)
+{
+	struct ledger_piece one = { pfn, pages };
+
+	return pages ? ledger_map_pieces(l, dma, iova, &one, 1) : 0;
+}
+
+bool ledger_any(const struct ledger *l, uint64_t domain, uint64_t iova, uint64_t pages)
+{
+	const struct domain_node *d = domain_find(l, domain);
+	uint64_t page, end;
+	uint32_t n;
+
+	if (!d || !range(iova, pages, &page, &end))
+		return false;
+	n = ltree_seek(&l->runs, d->root, ends_before, &page);
+	return n && run_at(l, n)->page < end;
 }
 
 int64_t ledger_unmap(struct ledger *l, uint64_t domain, uint64_t iova, uint64_t pages)

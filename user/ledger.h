@@ -73,6 +73,22 @@ void ledger_free(struct ledger *l); /* NULL is fine */
 int64_t ledger_map(struct ledger *l, const struct ledger_dma *dma, uint64_t iova, uint64_t pfn,
 		   uint64_t pages);
 
+/* @pages from frame @pfn on. */
+struct ledger_piece {
+	uint64_t pfn, pages;
+};
+
+/*
+ * The same for @n pieces, at most LEDGER_PIECES, one behind the other from @iova on: much
+ * less work than one by one. None may have 0 pages.
+ */
+#define LEDGER_PIECES 128
+int64_t ledger_map_pieces(struct ledger *l, const struct ledger_dma *dma, uint64_t iova,
+			  const struct ledger_piece *piece, size_t n);
+
+/* Is any of @pages from @iova on mapped? */
+bool ledger_any(const struct ledger *l, uint64_t domain, uint64_t iova, uint64_t pages);
+
 /*
  * Removes [@iova, + @pages), which may begin and end within runs. Returns how many
  * pages were there; -ENOMEM (a run must be cut in two), -EINVAL as above, both with

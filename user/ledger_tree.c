@@ -55,13 +55,11 @@ static bool more_room(struct ltree *t)
 	return true;
 }
 
-bool ltree_reserve(struct ltree *t, uint32_t n)
+static bool more_nodes(struct ltree *t)
 {
 	uint64_t nodes = (uint64_t)t->n_chunks << t->shift;
 	char *chunk;
 
-	if (nodes - t->live >= n)
-		return true;
 	/* numbers begin with 1 and have 32 bits */
 	if (nodes + (1ULL << t->shift) > UINT32_MAX)
 		return false;
@@ -71,6 +69,14 @@ bool ltree_reserve(struct ltree *t, uint32_t n)
 	if (!chunk)
 		return false;
 	t->chunks[t->n_chunks++] = chunk;
+	return true;
+}
+
+bool ltree_reserve(struct ltree *t, uint32_t n)
+{
+	while (((uint64_t)t->n_chunks << t->shift) - t->live < n)
+		if (!more_nodes(t))
+			return false;
 	return true;
 }
 
@@ -158,6 +164,26 @@ uint32_t ltree_join(const struct ltree *t, uint32_t a, uint32_t b)
 	l->left = ltree_join(t, a, l->left);
 	update(t, l);
 	return b;
+}
+
+uint32_t ltree_build(const struct ltree *t, uint32_t *node, uint32_t n)
+{
+	uint64_t prio[LTREE_BUILD];
+	uint32_t top = 0; /* node[0 .. top) is the way down the right side */
+
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t p = priority(t, node[i]);
+		struct ltree_link *l = visit(t, node[i]);
+
+		l->left = 0;
+		while (top && prio[top - 1] < p)
+			l->left = node[--top];
+		if (top)
+			((struct ltree_link *)ltree_node(t, node[top - 1]))->right = node[i];
+		node[top] = node[i];
+		prio[top++] = p;
+	}
+	return top ? node[0] : 0;
 }
 
 uint32_t ltree_seek(const struct ltree *t, uint32_t root, ltree_before before, const void *key)

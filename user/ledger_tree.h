@@ -51,7 +51,7 @@ static inline void *ltree_node(const struct ltree *t, uint32_t n)
 
 void ltree_destroy(struct ltree *t);
 
-/* The next @n calls of ltree_alloc() will not fail; false: no memory. @n: at most 2^shift. */
+/* The next @n calls of ltree_alloc() will not fail; false: no memory. */
 bool ltree_reserve(struct ltree *t, uint32_t n);
 uint32_t ltree_alloc(struct ltree *t); /* zeroed; only what was reserved */
 void ltree_release(struct ltree *t, uint32_t n);
@@ -61,6 +61,13 @@ void ltree_split(const struct ltree *t, uint32_t root, ltree_before before, cons
 		 uint32_t *a, uint32_t *b);
 /* All of @a must lie before all of @b. Returns the root. */
 uint32_t ltree_join(const struct ltree *t, uint32_t a, uint32_t b);
+
+/*
+ * A tree of @n nodes, at most LTREE_BUILD, that are in order; O(n). Only where there is
+ * no update(). @node is written over. Returns the root.
+ */
+#define LTREE_BUILD 256
+uint32_t ltree_build(const struct ltree *t, uint32_t *node, uint32_t n);
 
 /* First node that does not lie before @key; the last node. 0: none. */
 uint32_t ltree_seek(const struct ltree *t, uint32_t root, ltree_before before, const void *key);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -19,6 +20,7 @@
 #define EXIT_NS 300000000ULL /* an owner that exits closes its files in that time */
 #define REBUILD_NS 50000000ULL
 #define MOVE_NS 1000000000ULL /* a zap that is so much later does not belong to a move */
+#define COMPARE_TRIES 5
 #define MAX_DIRTY 4096 /* ranges that wait; more: all of their mm */
 
 /* A range of VAs whose page tables changed. */
@@ -97,6 +99,23 @@ static bool being_rebuilt(const struct live *l, uint64_t container)
 	return false;
 }
 
+/* Something is mapped there already: say where. */
+static void map_over(struct live *l, const struct pfnw_ev_ledger *e, const struct ledger_dma *d,
+		     const struct ledger_piece *piece, uint32_t n)
+{
+	uint64_t iova = e->iova;
+
+	for (uint32_t i = 0; i < n; i++) {
+		int64_t over = ledger_map(l->ledger, d, iova, piece[i].pfn, piece[i].pages);
+
+		if (over > 0)
+			l->ops.overlap(l->ops.ctx, e, iova, over);
+		if (over < 0)
+			ask_rebuild(l, e->container, e->generation, clock_ns() + REBUILD_NS);
+		iova += piece[i].pages * PAGE_BYTES;
+	}
+}
+
 static void map_runs(struct live *l, const struct pfnw_ev_ledger *e)
 {
 	struct ledger_dma d = { .domain = e->h.domain,
@@ -108,21 +127,24 @@ static void map_runs(struct live *l, const struct pfnw_ev_ledger *e)
 				.prot = e->prot,
 				.tgid = e->h.tgid,
 				.group = e->h.group };
-	uint64_t iova = e->iova;
+	struct ledger_piece piece[PFNW_LEDGER_RUNS];
+	uint32_t n = e->n < PFNW_LEDGER_RUNS ? e->n : PFNW_LEDGER_RUNS;
+	uint64_t pages = 0;
 
 	memcpy(d.comm, e->h.comm, sizeof(d.comm));
-	for (uint32_t i = 0; i < e->n && i < PFNW_LEDGER_RUNS; i++) {
-		uint64_t pages = (e->run[i] >> PFNW_RUN_PAGES_SHIFT) + 1;
-		int64_t over = ledger_map(l->ledger, &d, iova, e->run[i] & PFNW_RUN_PFN, pages);
-
-		/* while it is read from the kernel, a record may repeat what was read */
-		if (over > 0 && !l->settling)
-			l->ops.overlap(l->ops.ctx, e, iova, over);
-		if (over < 0)
-			ask_rebuild(l, e->container, e->generation, clock_ns() + REBUILD_NS);
-		ledger_unmap(l->stale, e->h.domain, iova, pages);
-		iova += pages * PAGE_BYTES;
+	for (uint32_t i = 0; i < n; i++) {
+		piece[i].pfn = e->run[i] & PFNW_RUN_PFN;
+		piece[i].pages = (e->run[i] >> PFNW_RUN_PAGES_SHIFT) + 1;
+		pages += piece[i].pages;
 	}
+	/* while it is read from the kernel, a record may repeat what was read */
+	if (l->settling || !ledger_any(l->ledger, e->h.domain, e->iova, pages)) {
+		if (ledger_map_pieces(l->ledger, &d, e->iova, piece, n) < 0)
+			ask_rebuild(l, e->container, e->generation, clock_ns() + REBUILD_NS);
+	} else {
+		map_over(l, e, &d, piece, n);
+	}
+	ledger_unmap(l->stale, e->h.domain, e->iova, pages);
 }
 
 static void keep_domains(struct live *l, const struct pfnw_ev_ledger *e)
@@ -251,12 +273,34 @@ static int look_up(struct live *l, uint64_t container, struct audit_container *k
 	return audit_read_domains(l->session, k);
 }
 
+enum since { SINCE_QUIET, SINCE_BUSY, SINCE_GONE };
+
+/*
+ * Was anything mapped or unmapped in @k since look_up() found @before? That happens under
+ * the container's lock, and gets a number there. (Calls that began and ended could be
+ * counted, too, but an end may go unseen.)
+ */
+static enum since since_then(struct live *l, const struct audit_container *k,
+			     const struct pfnw_container *before)
+{
+	struct pfnw_container after;
+	struct audit_container now;
+
+	if (look_up(l, k->container, &now, &after) || after.generation != before->generation)
+		return SINCE_GONE;
+	/* (its number may have been read before it was seen to be held no more) */
+	if (k->held || now.held || after.seq != before->seq || !state_of(l, k->container, &after) ||
+	    after.seq != before->seq)
+		return SINCE_BUSY;
+	return SINCE_QUIET;
+}
+
 /* Read the ledger of a container anew. false: not now. */
 static bool rebuild_one(struct live *l, struct rebuild *r)
 {
-	struct pfnw_container before, after;
+	struct pfnw_container before;
 	struct audit_container k;
-	bool quiet;
+	enum since since;
 
 	if (look_up(l, r->container, &k, &before)) {
 		/* gone, or without a domain: then it has nothing mapped */
@@ -268,16 +312,16 @@ static bool rebuild_one(struct live *l, struct rebuild *r)
 	ledger_drop_container(l->ledger, r->container);
 	if (audit_read_ledger(l->session, &k, l->ledger, NULL))
 		return false;
-	if (!state_of(l, r->container, &after) || after.generation != before.generation)
+	since = since_then(l, &k, &before);
+	if (since == SINCE_GONE)
 		return false;
-	quiet = before.begun == before.ended && after.begun == before.begun;
-	if (!quiet && r->tries++ < 20)
+	if (since == SINCE_BUSY && r->tries++ < 20)
 		return false;
 	/*
 	 * Records up to before.seq are in what was read. What came since is applied to it;
 	 * some of that was read, too: applying it twice changes nothing.
 	 */
-	l->settling = !quiet;
+	l->settling = since == SINCE_BUSY;
 	if (ledger_order_resync(l->order, r->container, before.generation, before.seq) == -ESTALE) {
 		l->settling = false;
 		return false;
@@ -675,60 +719,92 @@ static bool on_drift(void *ctx, const struct ledger_difference *d)
 	return true;
 }
 
+/* One container, as it is in the kernel, into @kernel. What moves is taken out of both. */
+static void compare_one(struct live *l, struct ledger *kernel, uint64_t container)
+{
+	struct pfnw_container before;
+	struct audit_container k;
+
+	if (look_up(l, container, &k, &before)) {
+		ledger_drop_container(l->ledger, container);
+		return;
+	}
+	for (int tries = 0; tries < COMPARE_TRIES; tries++) {
+		if (!audit_read_ledger(l->session, &k, kernel, NULL) &&
+		    since_then(l, &k, &before) == SINCE_QUIET &&
+		    !ledger_order_out_of_order(l->order, container))
+			return;
+		ledger_drop_container(kernel, container);
+		usleep(10 * 1000);
+		session_consume(l->session);
+		live_tick(l, true);
+		if (look_up(l, container, &k, &before))
+			break;
+	}
+	ledger_drop_container(l->ledger, container);
+	if (state_of(l, container, &before))
+		l->count.unread++;
+}
+
+/* Is only a part of what happens looked at? Then containers may be unknown to the ledger. */
+static bool scoped(const struct session *s)
+{
+	return s->skel->rodata->scope_pids || s->skel->rodata->scope_comm ||
+	       s->skel->rodata->scope_group != PFNW_NO_GROUP;
+}
+
+/* The next container to compare; 0: none. */
+static uint64_t next_container(struct live *l, struct ledger_domain_cursor *c, uint64_t *key)
+{
+	struct ledger_cursor at;
+	struct ledger_run run;
+
+	if (!scoped(l->session)) {
+		int fd = bpf_map__fd(l->session->skel->maps.containers);
+
+		return bpf_map_get_next_key(fd, *key ? key : NULL, key) ? 0 : *key;
+	}
+	while (ledger_next_domain(l->ledger, c)) {
+		ledger_seek(&at, c->domain, 0, LEDGER_ALL);
+		if (ledger_next(l->ledger, &at, &run))
+			return run.dma->container;
+	}
+	return 0;
+}
+
 void live_compare(struct live *l)
 {
 	struct ledger_domain_cursor c = { 0 };
 	struct ledger *kernel = ledger_new(clock_ns(), 0);
-	uint64_t *seen = NULL, n_seen = 0;
+	uint64_t *list = NULL, *p, container, key = 0;
+	struct ledger_totals t;
+	size_t n = 0;
 
 	if (!kernel)
 		return;
-	while (ledger_next_domain(l->ledger, &c)) {
-		struct pfnw_container before, after;
-		struct audit_container k;
-		struct ledger_cursor at;
-		struct ledger_run run;
-		uint64_t *p, container;
+	/* (the list first: comparing changes what is gone through) */
+	while ((container = next_container(l, &c, &key))) {
 		bool known = false;
 
-		ledger_seek(&at, c.domain, 0, LEDGER_ALL);
-		if (!ledger_next(l->ledger, &at, &run))
-			continue;
-		container = run.dma->container;
-		for (uint64_t i = 0; i < n_seen; i++)
-			known |= seen[i] == container;
+		for (size_t i = 0; i < n; i++)
+			known |= list[i] == container;
 		if (known)
 			continue;
-		p = realloc(seen, (n_seen + 1) * sizeof(*p));
-		if (!p)
+		p = realloc(list, (n + 1) * sizeof(*p));
+		if (!p) {
+			l->count.unread++;
 			break;
-		seen = p;
-		seen[n_seen++] = container;
-		if (look_up(l, container, &k, &before) ||
-		    audit_read_ledger(l->session, &k, kernel, NULL) ||
-		    !state_of(l, container, &after) || after.seq != before.seq ||
-		    after.begun != after.ended || ledger_order_out_of_order(l->order, container)) {
-			/* it moves: nothing can be said of it */
-			for (uint32_t i = 0; i < k.n_domains; i++) {
-				ledger_drop_domain(kernel, k.domain[i].domain);
-				ledger_drop_domain(l->ledger, k.domain[i].domain);
-			}
-			if (state_of(l, container, &after))
-				l->count.unread++;
-			else
-				ledger_drop_container(l->ledger, container);
-			c.begun = false;
 		}
+		list = p;
+		list[n++] = container;
 	}
-	{
-		struct ledger_totals t;
-
-		ledger_totals(kernel, &t);
-		l->count.compared_pages += t.pages;
-	}
+	for (size_t i = 0; i < n; i++)
+		compare_one(l, kernel, list[i]);
+	ledger_totals(kernel, &t);
+	l->count.compared_pages += t.pages;
 	l->count.drift_pages += ledger_diff(l->ledger, kernel, LEDGER_CMP_RW, on_drift, NULL);
 	ledger_free(kernel);
-	free(seen);
+	free(list);
 }
 
 void live_counts(const struct live *l, struct live_counts *c)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "session.h"
+#include "budget.h"
 #include "calib.h"
 #include "caps.h"
 #include "pagemap.h"
@@ -286,44 +287,65 @@ static bool is_change_program(const struct session *s, const struct bpf_program 
 	return false;
 }
 
-/* @changes: those that see page-table changes, or all the others. */
-static int attach(struct session *s, bool changes)
+static bool is_attached(const struct bpf_program *p)
+{
+	const char *sec = bpf_program__section_name(p);
+
+	return bpf_program__autoload(p) && !strstr(sec, "syscall") && !strstr(sec, "iter/");
+}
+
+static int attach_one(struct session *s, struct bpf_program *p)
+{
+	struct bpf_link *link = bpf_program__attach(p);
+
+	if (libbpf_get_error(link))
+		return fail(EXIT_KERNEL, "this kernel cannot: attaching %s to %s: %s",
+			    bpf_program__name(p), bpf_program__section_name(p), strerror(errno));
+	/* the skeleton's slot, so that destroy() detaches it */
+	for (int i = 0; i < s->skel->skeleton->prog_cnt; i++)
+		if (*s->skel->skeleton->progs[i].prog == p)
+			*s->skel->skeleton->progs[i].link = link;
+	return EXIT_PROVEN;
+}
+
+/* All but those that see page-table changes. */
+static int attach(struct session *s)
 {
 	struct bpf_program *p;
+	int ret = EXIT_PROVEN;
 
-	bpf_object__for_each_program(p, s->skel->obj) {
-		const char *sec = bpf_program__section_name(p);
-		struct bpf_link *link;
+	bpf_object__for_each_program(p, s->skel->obj)
+		if (!ret && is_attached(p) && !is_change_program(s, p))
+			ret = attach_one(s, p);
+	return ret;
+}
 
-		if (!bpf_program__autoload(p) || strstr(sec, "syscall") || strstr(sec, "iter/") ||
-		    is_change_program(s, p) != changes)
-			continue;
-		link = bpf_program__attach(p);
-		if (libbpf_get_error(link))
-			return fail(EXIT_KERNEL, "this kernel cannot: attaching %s to %s: %s",
-				    bpf_program__name(p), sec, strerror(errno));
-		/* the skeleton's slot, so that destroy() detaches it */
-		for (int i = 0; i < s->skel->skeleton->prog_cnt; i++)
-			if (*s->skel->skeleton->progs[i].prog == p)
-				*s->skel->skeleton->progs[i].link = link;
-	}
+int session_watch_some(struct session *s, bool *done)
+{
+	*done = s->changes_attached;
+	if (*done)
+		return EXIT_PROVEN;
+	do {
+		s->next_change = bpf_object__next_program(s->skel->obj, s->next_change);
+	} while (s->next_change &&
+		 (!is_attached(s->next_change) || !is_change_program(s, s->next_change)));
+	if (s->next_change)
+		return attach_one(s, s->next_change);
+	s->changes_attached = *done = true;
+	/* what was under way unseen comes to its end */
+	usleep(20 * 1000);
+	s->skel->bss->changes_on = 1;
 	return EXIT_PROVEN;
 }
 
 int session_watch_changes(struct session *s)
 {
-	int ret;
+	bool done = false;
+	int ret = EXIT_PROVEN;
 
-	if (s->changes_attached)
-		return EXIT_PROVEN;
-	ret = attach(s, true);
-	if (ret)
-		return ret;
-	s->changes_attached = true;
-	/* what was under way unseen comes to its end */
-	usleep(20 * 1000);
-	s->skel->bss->changes_on = 1;
-	return EXIT_PROVEN;
+	while (!done && !ret)
+		ret = session_watch_some(s, &done);
+	return ret;
 }
 
 bool session_needs_changes(const struct session *s)
@@ -361,6 +383,13 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 	ret = configure(s, o);
 	if (ret)
 		goto out;
+	if (o->want_budget) {
+		s->budgets = budgets_ask(s->skel->obj);
+		if (!s->budgets) {
+			ret = fail(EXIT_USAGE, "no memory");
+			goto out;
+		}
+	}
 	err = pfnwatch_bpf__load(s->skel);
 	if (err) {
 		ret = fail(EXIT_KERNEL,
@@ -380,7 +409,7 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 	}
 	for (size_t i = 0; i < o->n_pids; i++)
 		session_add_pid(s, o->pids[i]);
-	ret = attach(s, false);
+	ret = attach(s);
 	if (!ret && !o->audit_only && watch_owners(s))
 		s->skel->bss->watched_ever = 1;
 	if (!ret && !o->audit_only && (!o->lazy || s->skel->bss->watched_ever))
@@ -557,7 +586,9 @@ void session_close(struct session *s)
 		ring_buffer__free(s->ring);
 	if (s->skel)
 		pfnwatch_bpf__destroy(s->skel);
+	budgets_free(s->budgets);
 	hooks_free(&s->hooks);
+	s->budgets = NULL;
 	s->ring = NULL;
 	s->skel = NULL;
 }

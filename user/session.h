@@ -32,6 +32,7 @@ struct session_options {
 	const char *comm; /* NULL: any */
 	int group; /* PFNW_NO_GROUP: any */
 	uint32_t ring_bytes; /* power of two, at least a page */
+	bool want_budget; /* what the verifier spends: session.budgets */
 	bool lie_miss_map, lie_miss_count; /* for tests: miss some calls on purpose */
 	uint32_t contexts; /* threads that can be inside container calls */
 };
@@ -47,8 +48,10 @@ struct session {
 	struct iommu_format io_fmt[PFNW_IOMMU_KINDS]; /* by enum pfnw_iommu_kind */
 	struct pfnwatch_bpf *skel;
 	struct ring_buffer *ring;
+	struct budgets *budgets; /* NULL unless asked for */
 	int n_cpus;
 	bool changes_attached;
+	struct bpf_program *next_change; /* the last one that session_watch_some() attached */
 	uint64_t missed_changes, missed_asked_ns;
 	char verifier[256]; /* first complaint of libbpf, for error lines */
 };
@@ -61,6 +64,9 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 
 /* Attach what sees page-table changes. EXIT_PROVEN, or after an error line. */
 int session_watch_changes(struct session *s);
+
+/* The same step by step, of some 10 ms each: @done at the end. */
+int session_watch_some(struct session *s, bool *done);
 
 /* Somebody uses VFIO now, and they are not attached yet. */
 bool session_needs_changes(const struct session *s);

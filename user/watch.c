@@ -147,18 +147,24 @@ static bool sinks_failed(const struct watch *w)
 
 int watch_step(struct watch *w, int ms)
 {
-	int n = session_poll(&w->session, ms < POLL_MS ? ms : POLL_MS);
+	int n;
+
+	/* there is something to do that lines should not wait for */
+	if (session_needs_changes(&w->session))
+		ms = 0;
+	n = session_poll(&w->session, ms < POLL_MS ? ms : POLL_MS);
 
 	if (n < 0 && n != -EINTR)
 		return fail(EXIT_INCOMPLETE, "reading the ring buffer: %s", strerror(-n));
 	collector_flush(&w->collector, now_ns());
 	if (session_needs_changes(&w->session)) {
-		int ret = session_watch_changes(&w->session);
+		bool done;
+		int ret = session_watch_some(&w->session, &done);
 
 		if (ret)
 			return ret;
 		/* what changed before is found by looking at everything once */
-		if (w->collector.live)
+		if (done && w->collector.live)
 			live_lost_changes(w->collector.live);
 	}
 	if (w->collector.live) {

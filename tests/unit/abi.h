@@ -36,7 +36,8 @@ LAST(pfnw_iowalk, pad);
 FIRST(pfnw_leaf, entry);
 NEXT(pfnw_leaf, entry, level);
 NEXT(pfnw_leaf, level, locked);
-NEXT(pfnw_leaf, locked, pad);
+NEXT(pfnw_leaf, locked, claimed);
+NEXT(pfnw_leaf, claimed, pad);
 LAST(pfnw_leaf, pad);
 
 FIRST(pfnw_vma, start);

@@ -231,6 +231,30 @@ static bool is_inside_a_run(const struct model *m, int d, int first, int end)
 	return true;
 }
 
+static int64_t mapped_in(const struct model *m, int d, int first, int pages)
+{
+	int64_t n = 0;
+
+	for (int i = first; i < first + pages; i++)
+		n += m->page[d][i].mapped;
+	return n;
+}
+
+/* Cut a run into pieces; some go on where the one before ends. Returns how many. */
+static int cut(uint64_t *s, struct ledger_piece *piece, uint64_t pfn, int pages)
+{
+	int n = 0;
+
+	for (int at = 0; at < pages && n < LEDGER_PIECES; n++) {
+		int most = n == LEDGER_PIECES - 1 ? pages : 1 + (int)(rnd(s) % 3);
+
+		piece[n].pages = most < pages - at ? most : pages - at;
+		piece[n].pfn = pfn + at + (rnd(s) % 2 ? 0 : rnd(s) % 4096 * 7);
+		at += piece[n].pages;
+	}
+	return n;
+}
+
 static void same_as_pages(void **state)
 {
 	static struct model m;
@@ -246,8 +270,10 @@ static void same_as_pages(void **state)
 		int d = rnd(&s) % DOMAINS, first = rnd(&s) % PAGES, dma = rnd(&s) % DMAS;
 		int most = rnd(&s) & 1 ? 4 : PAGES, pages = 1 + rnd(&s) % most;
 		bool no_memory = rnd(&s) % 4 == 0;
+		struct ledger_piece piece[LEDGER_PIECES];
 		int64_t got, want;
 		uint64_t pfn;
+		int n;
 
 		if (pages > PAGES - first)
 			pages = PAGES - first;
@@ -297,14 +323,22 @@ static void same_as_pages(void **state)
 			pfn = first + (rnd(&s) % 8 ? 0x1000 : rnd(&s) >> 13);
 			with.bytes = 0;
 			with.since_ns = op;
-			got = ledger_map(l, &with, (base[d] + first) * PAGE, pfn, pages);
+			n = rnd(&s) % 16 ? 1 : cut(&s, piece, pfn, pages);
+			piece[0] = n == 1 ? (struct ledger_piece){ pfn, pages } : piece[0];
+			want = mapped_in(&m, d, first, pages);
+			if (ledger_any(l, 100 + d, (base[d] + first) * PAGE, pages) != !!want)
+				fail_test("operation %d: ledger_any()", op);
+			got = n == 1 ? ledger_map(l, &with, (base[d] + first) * PAGE, pfn, pages) :
+				       ledger_map_pieces(l, &with, (base[d] + first) * PAGE, piece,
+							 n);
 			if (got == -ENOMEM) {
 				assert_true(no_memory);
 				failed_maps++;
 				want = got;
 				break;
 			}
-			want = model_map(&m, d, dma, first, pfn, pages, op);
+			for (int i = 0, at = first; i < n; at += piece[i++].pages)
+				model_map(&m, d, dma, at, piece[i].pfn, piece[i].pages, op);
 		}
 		}
 		if (got != want)

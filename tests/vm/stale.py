@@ -147,6 +147,7 @@ def calm():
     time.sleep(1.5)
     # it is mapped and stands still: the ledger is compared with the kernel's tables
     records, last, code = kit.interrupt(tracing)
+    kit.current.notes.append(json.dumps(last)[:2500])
     audits.send_signal(2)
     out = audits.communicate(timeout=kit.PATIENCE)[0]
     rounds = [json.loads(x) for x in out.splitlines()]
@@ -165,6 +166,7 @@ def calm():
     done = [r for r in rounds if r["type"] == "audit"]
     holds("rounds of audit", len(done) > 3, len(done))
     equal("audit: broken rounds", [r for r in done if r["conclusion"] == "broken"], [])
+    kit.current.notes.clear()
     kit.note(f"{last['pages']['seen']} pages mapped, {last['table_changes']} changes, "
              f"{ledger['looks']} looks, {len(done)} audits, {mapped} pages in the ledger")
 
