@@ -33,7 +33,7 @@ class Boot:
     append: str = ""
     mutant: str = ""
     allow: tuple = ()       # complaints of the kernel that the cases provoke
-    timeout: int = 600
+    timeout: int = 1200
 
     def lab(self):
         """Options of scripts/lab run."""
