@@ -145,7 +145,7 @@ __noinline u64 confirmed(struct context *c)
 }
 
 /* The page that c->map has come to differs: all that is known of it, to the judge. */
-static __noinline int mapping_differs(struct context *c, u32 rules)
+__noinline int mapping_differs(struct context *c, u32 rules)
 {
 	struct pfnw_ev_diff *d;
 	struct moment since;

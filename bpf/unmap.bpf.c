@@ -11,10 +11,10 @@ struct broken {
 	u32 rule;
 };
 
-static __noinline int breach(void *ctx, struct context *c, struct broken *b)
+/* (Global, as whatever is large and has many callers: the verifier walks it once.) */
+__noinline int send_breach(struct context *c, struct broken *b)
 {
 	struct pfnw_ev_breach *r;
-	long n;
 
 	if (!c || !b)
 		return 0;
@@ -35,10 +35,17 @@ static __noinline int breach(void *ctx, struct context *c, struct broken *b)
 	r->dma_va = c->dma_va;
 	r->dma_bytes = c->dma_bytes;
 	io_walk(&c->io, b->iova, &r->io);
-	n = bpf_get_stack(ctx, r->stack, sizeof(r->stack), 0);
-	r->n_stack = n > 0 ? n / sizeof(u64) : 0;
+	r->n_stack = c->n_stack;
+	__builtin_memcpy(r->stack, c->stack, sizeof(r->stack));
 	submit_now(r);
 	return 0;
+}
+
+static __always_inline int breach(void *ctx, struct context *c, struct broken *b)
+{
+	if (c)
+		save_stack(ctx, c);
+	return send_breach(c, b);
 }
 
 struct absent_loop {

@@ -517,7 +517,7 @@ int BPF_PROG(claim_in, struct mm_struct *mm, unsigned long va, long npages, int 
 }
 
 /* One page of a claim differs from its leaf. */
-static __noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rules)
+__noinline int claim_differs(struct context *c, u64 va, u64 pfn, u32 rules)
 {
 	struct pfnw_ev_diff *d;
 	u64 e = 0;

@@ -8,7 +8,7 @@
 #include <bpf/libbpf.h>
 
 #define LOG_STATS 4
-#define LOG_BYTES 4096 /* a global function's check adds a few lines */
+#define LOG_BYTES 65536 /* global functions that are checked, and loops, add lines */
 
 struct budgets {
 	struct bpf_object *obj;
