@@ -60,6 +60,7 @@ $(BUILD) $(BUILD)/user $(BUILD)/tests:
 .PRECIOUS: $(BUILD)/%.skel.h $(BUILD)/%.bpf.o
 -include $(USER_OBJ:.o=.d)
 -include tests/client/client.mk
+-include tests/floor/floor.mk
 -include tests/tests.mk
 
 install: all
