@@ -256,15 +256,13 @@ static long zip_tables(u32 k, void *arg)
 		}
 	} else {
 		for (u32 j = 0; j < CHUNK; j++) {
-			if (i >= n)
-				break;
 			c = cpu_l1[i & 511];
 			e = io_l1[i & 511];
 			diff |= c ^ e;
 			all_cpu &= c;
 			all_io &= e;
 			any_io |= e;
-			i++;
+			i += more_after(i, n);
 		}
 	}
 	l->diff = diff;
@@ -285,15 +283,15 @@ static long zip_cpu(u32 k, void *arg)
 		return 1;
 	want = l->want + i * PAGE_BYTES;
 	for (u32 j = 0; j < CHUNK; j++) {
-		if (i >= n)
-			break;
+		u64 more = more_after(i, n);
+
 		c = cpu_l1[i & 511];
-		diff |= (c ^ want) & fmt.addr_mask;
+		diff |= c ^ want;
 		all &= c;
-		want += PAGE_BYTES;
-		i++;
+		want += more * PAGE_BYTES;
+		i += more;
 	}
-	l->diff = diff;
+	l->diff = diff & fmt.addr_mask;
 	l->all_cpu = all;
 	return 0;
 }
@@ -316,17 +314,17 @@ static long zip_io(u32 k, void *arg)
 	want = l->want + i * PAGE_BYTES;
 	iova = l->iova + i * PAGE_BYTES;
 	for (u32 j = 0; j < CHUNK; j++) {
-		if (i >= n)
-			break;
+		u64 more = more_after(i, n);
+
 		e = io_l1[i & 511];
 		diff |= (io_entry_pa(e, iova) ^ want) & fmt.addr_mask;
 		if (iommu_entry(&cmp_io.f, 1, e) != IOMMU_ENTRY_LEAF)
 			diff |= 1;
 		all &= e;
 		any |= e;
-		want += PAGE_BYTES;
-		iova += PAGE_BYTES;
-		i++;
+		want += more * PAGE_BYTES;
+		iova += more * PAGE_BYTES;
+		i += more;
 	}
 	l->diff = diff;
 	l->all_io = all;

@@ -18,6 +18,16 @@
 #define BATCH_PAGES 512 /* VFIO_BATCH_MAX_CAPACITY: one page of pointers */
 #define SNAP_SEGS 3
 #define CHUNK 16 /* pages per callback: the call costs less than one page then */
+
+/*
+ * The last chunk of @n entries has fewer. It goes through all CHUNK steps as well, and
+ * stays at the last entry: what accumulates there does not mind to see it again. So there
+ * is no branch per entry, for the processor or for the verifier. 1: there is a next one.
+ */
+static __always_inline u64 more_after(u64 i, u64 n)
+{
+	return (i + 1 - n) >> 63;
+}
 #define CHANGES 32
 #define GRANULES 4096
 #define EFAULT_NEG (-14)

@@ -78,6 +78,26 @@ static long ptes_of_run(u32 k, void *arg)
 	return 0;
 }
 
+/*
+ * Are the @n entries from index @i of the snapshot on present, and the frames from @pa
+ * (bytes) on; with @write also writable? (Global: its callers call it in a loop.)
+ */
+__noinline int ptes_are(struct context *c, u64 i, u64 n, u64 pa, u64 write)
+{
+	struct run_loop l = { .n = n, .i = i, .want = pa, .all = CPU_P | CPU_RW };
+
+	if (!c)
+		return 0;
+	l.s = &c->snap;
+	if (n == 1) /* scattered: no call for one page */
+		ptes_of_run(0, &l);
+	else
+		bpf_loop(BATCH_PAGES / CHUNK, ptes_of_run, &l, 0);
+	/* want may carry bits above addr_mask: PFNs that no leaf has */
+	return !l.diff && l.all & CPU_P && (!write || l.all & CPU_RW) &&
+	       !((l.want - PAGE_BYTES) & ~fmt.addr_mask);
+}
+
 /* How many pages of c->map, from its first on, do the tail and the snapshot confirm? */
 __noinline u64 confirmed(struct context *c)
 {
@@ -122,17 +142,8 @@ __noinline u64 confirmed(struct context *c)
 			    (write && !cpu_writable(g->entry)))
 				return ok;
 		} else if (g->level == 1) {
-			struct run_loop l = { .s = s, .n = n, .all = CPU_P | CPU_RW };
-
-			l.i = (at - s->va) / PAGE_BYTES;
-			l.want = (m->pfn + ok) << PFNW_PAGE_SHIFT;
-			if (n == 1) /* scattered: no call for one page */
-				ptes_of_run(0, &l);
-			else
-				bpf_loop(BATCH_PAGES / CHUNK, ptes_of_run, &l, 0);
-			/* want may carry bits above addr_mask: PFNs that no leaf has */
-			if (l.diff || !(l.all & CPU_P) || (write && !(l.all & CPU_RW)) ||
-			    ((l.want - PAGE_BYTES) & ~fmt.addr_mask))
+			if (!ptes_are(c, (at - s->va) / PAGE_BYTES, n,
+				      (m->pfn + ok) << PFNW_PAGE_SHIFT, write))
 				return ok;
 		} else {
 			return ok;

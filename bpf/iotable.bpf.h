@@ -362,7 +362,7 @@ static long io_entries(u32 k, void *arg)
 	struct io_run *r = arg;
 	struct iotable *t = r->t;
 	u64 *buf = r->buf;
-	u32 i = k * CHUNK, n = r->n;
+	u64 i = (u64)k * CHUNK, n = r->n;
 	u64 all = r->all, any = r->any, diff = r->diff, mask, e, a, iova, pa, addr;
 	bool encoded;
 
@@ -373,8 +373,8 @@ static long io_entries(u32 k, void *arg)
 	iova = r->iova + (r->at + i) * PAGE_BYTES;
 	pa = r->pa + (r->at + i) * PAGE_BYTES;
 	for (u32 j = 0; j < CHUNK; j++) {
-		if (i >= n)
-			break;
+		u64 more = more_after(i, n);
+
 		e = buf[i & (BATCH_PAGES - 1)];
 		a = e & addr;
 		all &= e;
@@ -387,9 +387,9 @@ static long io_entries(u32 k, void *arg)
 				diff |= 1;
 		}
 		diff |= a ^ pa;
-		iova += PAGE_BYTES;
-		pa += PAGE_BYTES;
-		i++;
+		iova += more * PAGE_BYTES;
+		pa += more * PAGE_BYTES;
+		i += more;
 	}
 	r->all = all;
 	r->any = any;

@@ -118,10 +118,36 @@ static __noinline int ledger_begin(struct context *c, u32 op)
 	return 0;
 }
 
+struct long_run {
+	struct pfnw_ev_ledger *l;
+	u64 pages, pfn; /* still to do */
+};
+
+/* A run that one entry cannot tell of. (Not a loop: newer verifiers walk every way there.) */
+static long long_run(u32 i, void *arg)
+{
+	struct long_run *r = arg;
+	struct pfnw_ev_ledger *l = r->l;
+	u64 k = r->pages;
+
+	if (!l || !k)
+		return 1;
+	if (k > PFNW_RUN_PAGES_MAX)
+		k = PFNW_RUN_PAGES_MAX;
+	l->run[l->n & (PFNW_LEDGER_RUNS - 1)] = (r->pfn & PFNW_RUN_PFN) |
+						(k - 1) << PFNW_RUN_PAGES_SHIFT;
+	l->n++;
+	l->n_pages += k;
+	r->pages -= k;
+	r->pfn += k;
+	return 0;
+}
+
 /* c->map is installed. */
 __noinline int ledger_mapped(struct context *c)
 {
 	struct pfnw_ev_ledger *l;
+	struct long_run p = {};
 	struct mapping *m;
 	u64 last, pages, pfn;
 	u32 n;
@@ -142,27 +168,30 @@ __noinline int ledger_mapped(struct context *c)
 	}
 	pages = m->pages;
 	pfn = m->pfn;
-	for (int i = 0; i < 8 && pages; i++) {
-		u64 k = pages < PFNW_RUN_PAGES_MAX ? pages : PFNW_RUN_PAGES_MAX;
-
-		n = l->n;
-		if (n > 0 && n <= PFNW_LEDGER_RUNS) {
-			last = l->run[(n - 1) & (PFNW_LEDGER_RUNS - 1)];
-			if ((last & PFNW_RUN_PFN) + (last >> PFNW_RUN_PAGES_SHIFT) + 1 == pfn &&
-			    (last >> PFNW_RUN_PAGES_SHIFT) + k < PFNW_RUN_PAGES_MAX) {
-				l->run[(n - 1) & (PFNW_LEDGER_RUNS - 1)] =
-					last + (k << PFNW_RUN_PAGES_SHIFT);
-				goto next;
-			}
+	n = l->n;
+	/* it may go on where the last run ends */
+	if (n > 0 && n <= PFNW_LEDGER_RUNS && pages <= PFNW_RUN_PAGES_MAX) {
+		last = l->run[(n - 1) & (PFNW_LEDGER_RUNS - 1)];
+		if ((last & PFNW_RUN_PFN) + (last >> PFNW_RUN_PAGES_SHIFT) + 1 == pfn &&
+		    (last >> PFNW_RUN_PAGES_SHIFT) + pages < PFNW_RUN_PAGES_MAX) {
+			l->run[(n - 1) & (PFNW_LEDGER_RUNS - 1)] =
+				last + (pages << PFNW_RUN_PAGES_SHIFT);
+			l->n_pages += pages;
+			return 0;
 		}
-		l->run[n & (PFNW_LEDGER_RUNS - 1)] = (pfn & PFNW_RUN_PFN) |
-						     (k - 1) << PFNW_RUN_PAGES_SHIFT;
-		l->n = n + 1;
-next:
-		l->n_pages += k;
-		pages -= k;
-		pfn += k;
 	}
+	if (pages <= PFNW_RUN_PAGES_MAX) {
+		l->run[n & (PFNW_LEDGER_RUNS - 1)] = (pfn & PFNW_RUN_PFN) |
+						     (pages - 1) << PFNW_RUN_PAGES_SHIFT;
+		l->n = n + 1;
+		l->n_pages += pages;
+		return 0;
+	}
+	p.l = l;
+	p.pages = pages;
+	p.pfn = pfn;
+	bpf_loop(8, long_run, &p, 0);
+	pages = p.pages;
 	if (pages) /* half a tebibyte of one run: the hole in the numbers tells */
 		ledger_hole(c->iommu);
 	return 0;

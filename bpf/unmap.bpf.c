@@ -61,15 +61,13 @@ static long any_entry(u32 k, void *arg)
 	struct absent_loop *l = arg;
 	struct context *c = l->c;
 	u64 any = l->any;
-	u32 n = l->n, i = k * CHUNK;
+	u64 n = l->n, i = (u64)k * CHUNK;
 
 	if (!c || i >= n)
 		return 1;
 	for (u32 j = 0; j < CHUNK; j++) {
-		if (i >= n)
-			break;
 		any |= c->buf[i & (BATCH_PAGES - 1)];
-		i++;
+		i += more_after(i, n);
 	}
 	l->any = any;
 	return 0;

@@ -631,17 +631,24 @@ static long pages_of_leaf(u32 k, void *arg)
 {
 	struct page_loop *l = arg;
 	struct context *c = l->c;
-	u64 diff = l->diff, want = l->want;
-	u32 n = l->n, i = k * CHUNK;
+	u64 diff = l->diff, want = l->want, n = l->n, i = (u64)k * CHUNK;
 
 	if (!c || i >= n)
 		return 1;
-	for (u32 j = 0; j < CHUNK; j++) {
-		if (i >= n)
-			break;
-		diff |= c->buf[i & (BATCH_PAGES - 1)] ^ want;
-		want += 64;
-		i++;
+	if (i + CHUNK <= n) {
+#pragma unroll
+		for (u32 j = 0; j < CHUNK; j++) {
+			diff |= c->buf[(i & (BATCH_PAGES - CHUNK)) + j] ^ want;
+			want += 64;
+		}
+	} else {
+		for (u32 j = 0; j < CHUNK; j++) {
+			u64 more = more_after(i, n);
+
+			diff |= c->buf[i & (BATCH_PAGES - 1)] ^ want;
+			want += more * 64;
+			i += more;
+		}
 	}
 	l->diff = diff;
 	l->want = want;
@@ -654,20 +661,32 @@ static long pages_of_ptes(u32 k, void *arg)
 	struct page_loop *l = arg;
 	struct context *c = l->c;
 	u64 diff = l->diff, all = l->all, run = l->run, first = l->first, e, a;
-	u32 n = l->n, i = k * CHUNK;
+	u64 n = l->n, i = (u64)k * CHUNK;
 
 	if (!c || i >= n)
 		return 1;
-	for (u32 j = 0; j < CHUNK; j++) {
-		if (i >= n)
-			break;
-		e = c->snap.pte[i & (BATCH_PAGES - 1)];
-		a = e & fmt.addr_mask;
-		diff |= c->buf[i & (BATCH_PAGES - 1)] ^ (vmemmap + (a >> 6));
-		run |= a ^ first;
-		all &= e;
-		first += PAGE_BYTES;
-		i++;
+	if (i + CHUNK <= n) {
+#pragma unroll
+		for (u32 j = 0; j < CHUNK; j++) {
+			e = c->snap.pte[(i & (BATCH_PAGES - CHUNK)) + j];
+			a = e & fmt.addr_mask;
+			diff |= c->buf[(i & (BATCH_PAGES - CHUNK)) + j] ^ (vmemmap + (a >> 6));
+			run |= a ^ first;
+			all &= e;
+			first += PAGE_BYTES;
+		}
+	} else {
+		for (u32 j = 0; j < CHUNK; j++) {
+			u64 more = more_after(i, n);
+
+			e = c->snap.pte[i & (BATCH_PAGES - 1)];
+			a = e & fmt.addr_mask;
+			diff |= c->buf[i & (BATCH_PAGES - 1)] ^ (vmemmap + (a >> 6));
+			run |= a ^ first;
+			all &= e;
+			first += more * PAGE_BYTES;
+			i += more;
+		}
 	}
 	l->diff = diff;
 	l->all = all;
