@@ -630,9 +630,39 @@ __noinline int dma_same(struct pfnw_compare *a)
 	if (!a)
 		return 0;
 	d = (void *)next_dma(a->container, a->iova);
+	/* (unmapped, and still in the tree for a moment; or not yet mapped to its end) */
+	if (!BPF_CORE_READ(d, iommu_mapped))
+		return 0;
 	return (u64)d == a->dma && BPF_CORE_READ(d, iova) == a->iova &&
 	       BPF_CORE_READ(d, vaddr) == a->va && BPF_CORE_READ(d, size) == a->bytes &&
-	       mm_of_dma(d) == a->mm;
+	       BPF_CORE_READ(d, prot) == a->prot && mm_of_dma(d) == a->mm;
+}
+
+/*
+ * Is compare_arg's domain in use? One of several is freed before it leaves the list,
+ * under the container's lock; the last one is emptied before, by unmaps.
+ */
+__noinline int domain_same(struct pfnw_compare *a)
+{
+	struct vfio_iommu *c;
+	struct list_head *head, *at;
+	bool there = false;
+	int n = 0;
+
+	if (!a)
+		return 0;
+	c = (void *)a->container;
+	head = &c->domain_list;
+	at = BPF_CORE_READ(c, domain_list.next);
+	for (; n < PFNW_LIST_DOMAINS && at && at != head; n++) {
+		struct vfio_domain *d =
+			(void *)at - bpf_core_field_offset(struct vfio_domain, next);
+
+		if ((u64)BPF_CORE_READ(d, domain) == a->domain)
+			there = true;
+		at = BPF_CORE_READ(at, next);
+	}
+	return there && (n == 1 || !lock_held(a->container));
 }
 
 /* ---- the programs ---- */
@@ -812,9 +842,10 @@ int compare(void *ctx)
 	if (!container_alive(a->container, a->generation, a->fd))
 		return 0;
 	a->status = PFNW_AUDIT_CHANGED;
+	/* first the mark: what is mapped then, and is not unmapped, stays mapped */
+	mark = quiet_mark(a->container);
 	if (!dma_same(a))
 		return 0;
-	mark = quiet_mark(a->container);
 	a->status = PFNW_AUDIT_UNKNOWN;
 	cmp_io.domain = a->domain;
 	if (!find_iotable(&cmp_io))
@@ -834,7 +865,7 @@ int compare(void *ctx)
 		a->status = PFNW_AUDIT_GONE;
 	else if (!dma_same(a))
 		a->status = PFNW_AUDIT_CHANGED;
-	else if (!mark || quiet_mark(a->container) != mark)
+	else if (!mark || quiet_mark(a->container) != mark || !domain_same(a))
 		a->status = PFNW_AUDIT_BUSY;
 	return 0;
 }

@@ -174,6 +174,8 @@ static void run_cycles(struct client *client)
 			stale_make(run);
 		if (finish_cycle(client))
 			return;
+		if (opt->flags_in_turn)
+			run_turn_flags(run);
 	}
 }
 

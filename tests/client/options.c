@@ -42,6 +42,8 @@ static const char help[] =
 	"  --no-touch           leave it to the kernel to fault pages in\n"
 	"  --prot r|rw          protection of the VMA while it is mapped\n"
 	"  --flags r|w|rw       what the device may do\n"
+	"  --flags-in-turn      with --repeat: what can be written to is mapped rw, then r,\n"
+	"                       then rw, and so on, in the same place\n"
 	"  --pgoff base|zero    vm_pgoff of the pfnmap VMA: the module's first PFN, as\n"
 	"                       drivers with a line of frames have it, or 0 (default: base)\n"
 	"  --bar-bdf BDF        whose BAR (default: the edu device's own)\n"
@@ -237,6 +239,7 @@ enum {
 	O_NO_TOUCH,
 	O_PROT,
 	O_FLAGS,
+	O_FLAGS_IN_TURN,
 	O_PGOFF,
 	O_BAR_BDF,
 	O_BAR_INDEX,
@@ -279,6 +282,7 @@ static const struct option long_options[] = {
 	{ "no-touch", no_argument, NULL, O_NO_TOUCH },
 	{ "prot", required_argument, NULL, O_PROT },
 	{ "flags", required_argument, NULL, O_FLAGS },
+	{ "flags-in-turn", no_argument, NULL, O_FLAGS_IN_TURN },
 	{ "pgoff", required_argument, NULL, O_PGOFF },
 	{ "bar-bdf", required_argument, NULL, O_BAR_BDF },
 	{ "bar-index", required_argument, NULL, O_BAR_INDEX },
@@ -349,6 +353,9 @@ static void take_option(struct options *opt, int c, const char *name)
 		break;
 	case O_FLAGS:
 		opt->flags = choose(name, optarg, flag_choices);
+		break;
+	case O_FLAGS_IN_TURN:
+		opt->flags_in_turn = true;
 		break;
 	case O_PGOFF:
 		opt->pgoff_zero = choose(name, optarg, pgoff_choices);

@@ -59,6 +59,7 @@ struct options {
 	bool touch;
 	enum access prot;
 	enum access flags;
+	bool flags_in_turn;
 	bool pgoff_zero;
 
 	/* How, and for how long. */

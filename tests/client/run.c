@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/vfio.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -166,6 +167,16 @@ void run_map(struct run *run)
 			continue;
 		run->maps++;
 		run->pages += mapping->buffer.bytes >> PG_SHIFT;
+	}
+}
+
+void run_turn_flags(struct run *run)
+{
+	for (size_t i = 0; i < run->count; i++) {
+		struct buffer *buffer = &run->mappings[i].buffer;
+
+		if (buffer->writable && !buffer->copies && !run->mappings[i].mapped)
+			buffer->flags ^= VFIO_DMA_MAP_FLAG_WRITE;
 	}
 }
 

@@ -35,6 +35,8 @@ int run_prepare(struct run *run);
 void run_adopt(struct run *run);
 /* Threads take the mappings in turns. */
 void run_map(struct run *run);
+/* What is mapped next may be read only, if it was rw, and the other way round. */
+void run_turn_flags(struct run *run);
 void run_unmap(struct run *run);
 void run_tell_total(const struct run *run, unsigned int cycles);
 void run_finish(struct run *run);

@@ -31,6 +31,7 @@ struct plot {
 	off_t offset;
 	/* The range that is, or soon will be, mapped for DMA; count 0: none. */
 	size_t first, count;
+	size_t last_first, last_count; /* the range before */
 	/* The rest is the mapper's own affair. */
 	bool mapped;
 	uint64_t iova;
@@ -143,15 +144,19 @@ static bool choose_range(struct storm *storm, struct rng *rng, struct plot *plot
 	unsigned int changes = (unsigned int)rng_below(rng, 4);
 	struct part part;
 
-	/* Now and then what large pages fit into. */
-	if (!rng_below(rng, 8)) {
+	/* The same again, maybe with other rights: only its frames tell it from the last. */
+	if (plot->last_count && rng_below(rng, 2)) {
+		first = plot->last_first;
+		count = plot->last_count;
+	} else if (!rng_below(rng, 8)) {
+		/* Now and then what large pages fit into. */
 		first = rng_below(rng, 2) * HALF_PAGES;
 		count = HALF_PAGES;
 	}
 	part = part_of(plot, first, count);
 	pthread_mutex_lock(&plot->lock);
-	plot->first = first;
-	plot->count = count;
+	plot->first = plot->last_first = first;
+	plot->count = plot->last_count = count;
 	for (unsigned int i = 0; i < changes; i++)
 		change_within(storm, rng, plot, first, first + count);
 	mprotect(part.va, part.bytes, PROT_READ | PROT_WRITE);
@@ -186,7 +191,7 @@ static void map(struct storm *storm, struct vfio *vfio, struct rng *rng, struct 
 
 	if (!choose_range(storm, rng, plot))
 		return;
-	plot->flags = VFIO_DMA_MAP_FLAG_READ | (rng_below(rng, 4) ? VFIO_DMA_MAP_FLAG_WRITE : 0);
+	plot->flags = VFIO_DMA_MAP_FLAG_READ | (rng_below(rng, 3) ? VFIO_DMA_MAP_FLAG_WRITE : 0);
 	err = vfio_map(vfio, plot->va + plot->first * PG_SIZE, plot->iova, plot->count * PG_SIZE,
 		       plot->flags);
 	if (err) {

@@ -197,6 +197,36 @@ static void in_order(void **state)
 	ledger_free(l);
 }
 
+/* As records bring them: many pieces at once, here of two places in turns. */
+static void in_pieces(void **state)
+{
+	struct ledger *l = ledger_new(14, 0);
+	struct ledger_piece piece[LEDGER_PIECES];
+	uint64_t s = 66, visits, n = 1 << 14;
+	struct cost find = { 0 };
+
+	(void)state;
+	for (uint64_t i = 0; i < n / LEDGER_PIECES; i++) {
+		uint64_t first = (i & 1 ? n / 2 : 0) + i / 2 * LEDGER_PIECES;
+		struct ledger_dma d = dma_nr(i & 1);
+
+		for (uint64_t k = 0; k < LEDGER_PIECES; k++)
+			piece[k] = (struct ledger_piece){ .pfn = 2 * (first + k), .pages = 1 };
+		assert_int_equal(ledger_map_pieces(l, &d, first * PAGE, piece, LEDGER_PIECES), 0);
+	}
+	visits = ledger_visits(l);
+	for (int i = 0; i < 20000; i++) {
+		uint64_t page = rnd(&s) % n;
+		struct ledger_run r;
+
+		assert_true(ledger_find(l, 1, page * PAGE, &r));
+		assert_int_equal(r.pfn, 2 * page);
+		add(&find, l, &visits);
+	}
+	check_cost("find of what came in pieces", &find, 14, 1);
+	ledger_free(l);
+}
+
 /* Who knows the seed can make a tree degenerate; so another seed makes another tree. */
 static void the_seed_matters(void **state)
 {
@@ -253,9 +283,8 @@ static void a_day(void **state)
 int test_ledger_size(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_million_runs),
-		cmocka_unit_test(in_order),
-		cmocka_unit_test(the_seed_matters),
+		cmocka_unit_test(a_million_runs), cmocka_unit_test(in_order),
+		cmocka_unit_test(in_pieces),	  cmocka_unit_test(the_seed_matters),
 		cmocka_unit_test(a_day),
 	};
 

@@ -327,6 +327,26 @@ def audit_storm():
              f"{[r['pages']['raced'] for r in done.rounds]} raced")
 
 
+@case("audit-rights-in-turn")
+def audit_rights_in_turn():
+    """The same range again and again, now with one right, now with two: another mapping each time."""
+    ready = kit.fresh("ready")
+    argv = [PFNWATCH, "audit", "--json", "--watch", 0.0001, "--ready-file", ready]
+    with kit.start_ready(argv, ready) as watching:
+        with kit.Background([DMACLIENT, "--layout", "anon", "--pages", 16, "--brief",
+                             "--repeat", 100000000, "--flags-in-turn"]) as client:
+            kit.wait_until("many rounds", lambda: len(watching.lines) > 3000)
+            client.process.send_signal(signal.SIGTERM)
+            client.end()
+        watching.process.send_signal(signal.SIGINT)
+        done = Audited(watching.end())
+    accuses_nobody(done)
+    holds("pages that were looked at", sum(r["pages"]["match"] for r in done.rounds) > 1000,
+          done.rounds[-1])
+    kit.note(f"{len(done.rounds)} rounds, {sum(r['pages']['match'] for r in done.rounds)} pages "
+             f"match, {sum(r['dmas_changed'] for r in done.rounds)} vfio_dmas went meanwhile")
+
+
 @case("audit-storm-wild")
 def audit_storm_wild():
     """What is mapped changes too, so there are stale pages; but the IOMMU is never blamed."""
