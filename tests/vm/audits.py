@@ -335,7 +335,7 @@ def audit_rights_in_turn():
     with kit.start_ready(argv, ready) as watching:
         with kit.Background([DMACLIENT, "--layout", "anon", "--pages", 16, "--brief",
                              "--repeat", 100000000, "--flags-in-turn"]) as client:
-            kit.wait_until("many rounds", lambda: len(watching.lines) > 3000)
+            kit.wait_until("many rounds", lambda: len(watching.lines) > 1000, 600)
             client.process.send_signal(signal.SIGTERM)
             client.end()
         watching.process.send_signal(signal.SIGINT)
