@@ -19,6 +19,7 @@
 /* A difference is believed when it is there in two looks that far apart. */
 #define LOOK_AGAIN_NS 10000000L
 #define LOOKS_WHILE_BUSY 40
+#define WAIT_NS 3000000L
 
 static bool stopped(const struct audit *a)
 {
@@ -250,7 +251,7 @@ static int settle(struct audit *a, const struct audit_container *k, const struct
 		status = compare(a, k, dom, d, at, end - at);
 		if (status == PFNW_AUDIT_BUSY && c->n_odd && busy < LOOKS_WHILE_BUSY) {
 			busy++;
-			pause_ns(busy > 8 ? 3000000L : 200000L);
+			pause_ns(busy > 8 ? WAIT_NS : 200000L);
 			continue;
 		}
 		if (status != PFNW_AUDIT_OK && status != PFNW_AUDIT_BUSY)
@@ -363,25 +364,57 @@ bool audit_range(struct audit *a, const struct audit_container *k, const struct 
 	return true;
 }
 
+/* In the container's domains sooner or later, or no more; only without any it is emulated. */
+static bool in_motion(const struct audit_container *k, const struct pfnw_dma *d)
+{
+	return !d->mapped && k->n_domains;
+}
+
+/* A vfio_dma that did not come to rest: some of it may be in the IOMMU. */
+static void never_at_rest(struct audit *a, const struct audit_container *k,
+			  const struct pfnw_dma *d)
+{
+	/* what is mapped right now is not in its size yet */
+	struct pfnw_odd o = { .n_pages = (d->bytes >> PFNW_PAGE_SHIFT) + 1 };
+
+	for (uint32_t i = 0; i < k->n_domains; i++)
+		give_up(a, k, &k->domain[i], d, &o);
+}
+
 bool audit_container(struct audit *a, const struct audit_container *k)
 {
 	struct pfnw_dma *dma = calloc(PFNW_LIST_DMAS, sizeof(*dma));
+	bool more = true, there = dma, wait;
 	uint64_t from = 0;
-	bool more = true, there = dma;
+	int waited = 0;
 	size_t n;
 
 	a->count.containers++;
 	a->count.domains += k->n_domains;
 	while (there && more && !stopped(a)) {
 		there = !audit_list_dmas(a->session, k, from, dma, &n, &more);
+		wait = false;
 		for (size_t i = 0; there && i < n && !stopped(a); i++) {
 			uint64_t pages = dma[i].bytes >> PFNW_PAGE_SHIFT;
 
+			wait = in_motion(k, &dma[i]) && waited++ < LOOKS_WHILE_BUSY;
+			if (wait) {
+				from = dma[i].iova;
+				break;
+			}
+			waited = 0;
 			a->count.dmas++;
 			if (dma[i].mapped)
 				there = audit_range(a, k, &dma[i], 0, pages);
+			else if (k->n_domains)
+				never_at_rest(a, k, &dma[i]);
 			else
 				a->count.emulated_pages += pages;
+		}
+		if (wait) {
+			pause_ns(WAIT_NS);
+			more = true;
+			continue;
 		}
 		if (!n)
 			break;

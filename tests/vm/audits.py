@@ -347,6 +347,24 @@ def audit_rights_in_turn():
              f"match, {sum(r['dmas_changed'] for r in done.rounds)} vfio_dmas went meanwhile")
 
 
+@case("audit-while-mapping")
+def audit_while_mapping():
+    """A mapping that is not yet whole is neither proven nor somebody's emulated device."""
+    ready = kit.fresh("ready")
+    argv = [PFNWATCH, "audit", "--json", "--watch", 0.01, "--ready-file", ready]
+    with kit.start_ready(argv, ready) as watching:
+        done = kit.run([DMACLIENT, "--layout", "scattered", "--pages", 65536, "--brief",
+                        "--repeat", 8], patience=600)
+        watching.process.send_signal(signal.SIGINT)
+        audited = Audited(watching.end())
+    equal("exit code of the client", done.code, 0)
+    accuses_nobody(audited)
+    holds("rounds that saw it", any(r["pages"]["seen"] for r in audited.rounds), audited.rounds)
+    equal("pages taken for emulated", sum(r["emulated_pages"] for r in audited.rounds), 0)
+    kit.note(f"{len(audited.rounds)} rounds, {sum(r['pages']['match'] for r in audited.rounds)} "
+             f"pages match, {sum(r['pages']['raced'] for r in audited.rounds)} raced")
+
+
 @case("audit-storm-wild")
 def audit_storm_wild():
     """What is mapped changes too, so there are stale pages; but the IOMMU is never blamed."""

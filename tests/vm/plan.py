@@ -87,7 +87,8 @@ def boots():
         boot(f"{kernel}/{one}/storm", kernel, one, "storm")
         boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles")
         boot(f"{kernel}/{other}/audit", kernel, other, "audit-qemu", "audit-many", "audit-stale",
-             "audit-narrowed", "audit-killed", "audit-rights", "audit-storm", mem="6G")
+             "audit-narrowed", "audit-killed", "audit-rights", "audit-while", "audit-storm",
+             mem="6G")
         boot(f"{kernel}/{one}/diverge", kernel, one, "diverge-", **LIED_TO)
         boot(f"{kernel}/{one}/smp1-4-levels", kernel, one, "layout", "probe", smp=1, la57=False,
              **HUGE)
