@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/membarrier.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -335,6 +336,7 @@ int session_watch_some(struct session *s, bool *done)
 	/* what was under way unseen comes to its end */
 	usleep(20 * 1000);
 	s->skel->bss->changes_on = 1;
+	malloc_trim(0);
 	return EXIT_PROVEN;
 }
 
@@ -416,6 +418,8 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 		ret = session_watch_changes(s);
 	if (!ret)
 		ret = caps_drop();
+	/* types and instructions were read: megabytes that nothing needs from here on */
+	malloc_trim(0);
 out:
 	printing = NULL;
 	if (ret)

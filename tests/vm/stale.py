@@ -171,9 +171,16 @@ def calm():
              f"{ledger['looks']} looks, {len(done)} audits, {mapped} pages in the ledger")
 
 
+SETTLED_KIB = 64
+
+
 @case("ledger-cycles")
 def cycles():
-    """Days in small: memory stays flat, nothing drifts."""
+    """
+    Days in small: memory settles, nothing drifts. What the loader holds grows to what it was behind
+    at worst, and stays: so what is asked for is 24,000 maps in a row without growth, a leak of three
+    bytes a map would show.
+    """
     tracing = kit.trace("--json", "--only", "mismatch,stale")
     pid = tracing.process.pid
 
@@ -182,14 +189,14 @@ def cycles():
         return int(status.split("VmRSS:")[1].split()[0])
 
     argv = [DMACLIENT, "--layout", "anon", "--pages", "1", "--maps", "8", "--brief", "--repeat"]
-    equal("exit code", kit.run([*argv, "1000"]).code, 0)
-    before = resident()
-    equal("exit code", kit.run([*argv, "6000"], patience=600).code, 0)
-    after = resident()
+    kib = []
+    while len(kib) < 6 or (kib[-1] - kib[-4] > SETTLED_KIB and len(kib) < 20):
+        equal("exit code", kit.run([*argv, "1000"], patience=600).code, 0)
+        kib.append(resident())
     records, last, code = kit.interrupt(tracing)
     equal("exit code of trace", code, 0)
-    equal("maps", last["maps"]["calls"], 7000 * 8)
+    equal("maps", last["maps"]["calls"], len(kib) * 8000)
     equal("pages left in the ledger", last["ledger"]["pages"], 0)
-    holds("resident memory, KiB", after - before <= 256, (before, after))
+    holds("resident memory settles, KiB", kib[-1] - kib[-4] <= SETTLED_KIB, kib)
     equal("accused", [r for r in records if r["type"] in ("mismatch", "stale", "breach")], [])
-    kit.note(f"56000 cycles, resident {before} KiB before, {after} KiB after")
+    kit.note(f"{len(kib) * 8000} cycles, resident {kib[0]} KiB, at the end {kib[-1]} KiB")
