@@ -57,6 +57,8 @@ int BPF_PROG(thread_exited, struct task_struct *t)
 	for (u32 fn = PFNW_CHANGE_ZAP; n_changing && fn <= PFNW_CHANGE_COLLAPSE; fn++)
 		finish_change(ctx, fn);
 	bpf_map_delete_elem(&contexts, &tid);
+	if (whole)
+		bpf_map_delete_elem(&boths, &tid);
 	/* the last thread: its number may soon be somebody else's */
 	if (scope_pids && !BPF_CORE_READ(t, signal, live.counter))
 		bpf_map_delete_elem(&scope, &tgid);

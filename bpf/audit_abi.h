@@ -9,6 +9,8 @@
 
 #include "events.h"
 
+#define PFNW_UNMAPS 16
+
 /* A VFIO container that was seen. */
 struct pfnw_container {
 	__u64 generation; /* ns when it was first seen: tells it from another at its address */
@@ -16,6 +18,10 @@ struct pfnw_container {
 	__u64 begun, ended; /* calls that map or unmap; equal: none is under way */
 	__u64 unmaps_begun, unmaps_ended; /* of whole vfio_dmas, under the container's lock */
 	__u64 seen_free; /* its lock was free once since we count: no unmap is unknown */
+	__u64 domain_calls; /* begun and ended, that attach or detach a group */
+	struct {
+		__u64 iova, bytes;
+	} unmap[PFNW_UNMAPS]; /* the last ones that began; the next goes to unmaps_begun mod */
 };
 
 enum pfnw_audit_status {
@@ -169,7 +175,7 @@ struct pfnw_dump {
 	} run[PFNW_DUMP_RUNS];
 };
 
-_Static_assert(sizeof(struct pfnw_container) == 56, "ABI");
+_Static_assert(sizeof(struct pfnw_container) == 64 + 16 * PFNW_UNMAPS, "ABI");
 _Static_assert(sizeof(struct pfnw_dma) == 72, "ABI");
 _Static_assert(sizeof(struct pfnw_odd) == 48, "ABI");
 _Static_assert(sizeof(struct pfnw_vma_file) == 48, "ABI");

@@ -65,23 +65,48 @@ int BPF_PROG(container_call_out_twin, void *iommu, unsigned int cmd, unsigned lo
 	return ____container_call_out(ctx, iommu, cmd, arg, ret);
 }
 
-static __always_inline int group_in(u32 kind, u64 iommu, struct iommu_group *group)
+/*
+ * Whole calls: their exits compare for long, and whoever is preempted there would make the
+ * kernel skip both twins for others. A kretprobe's handler is not preempted. What it does
+ * not see, since it is skipped in turn, a double does.
+ */
+SEC("?kretprobe/vfio_iommu_type1_ioctl")
+int BPF_KRETPROBE(container_call_out_calm, long ret)
+{
+	u32 tid = this_tid();
+	u64 *token = bpf_map_lookup_elem(&in_call, &tid), iommu;
+
+	if (!token)
+		return 0;
+	iommu = *token;
+	if (!audit_only)
+		leave_call((void *)ctx, ret);
+	container_free(iommu);
+	return 0;
+}
+
+SEC("?fexit/vfio_iommu_type1_ioctl")
+int BPF_PROG(container_call_out_double, void *iommu, unsigned int cmd, unsigned long arg, long ret)
+{
+	return skipped() ? ____container_call_out(ctx, iommu, cmd, arg, ret) : 0;
+}
+
+static __always_inline int group_in_calm(u32 kind, u64 iommu, struct iommu_group *group)
 {
 	settle();
-	container_busy(iommu);
-	return audit_only ? 0 : enter_call(kind, iommu, BPF_CORE_READ(group, id));
+	return group_in(kind, iommu, BPF_CORE_READ(group, id));
 }
 
 SEC("?kprobe/vfio_iommu_type1_attach_group")
 int BPF_KPROBE(attach_group_in_calm, void *iommu, struct iommu_group *group)
 {
-	return group_in(CALL_ATTACH, (u64)iommu, group);
+	return group_in_calm(CALL_ATTACH, (u64)iommu, group);
 }
 
 SEC("?kprobe/vfio_iommu_type1_detach_group")
 int BPF_KPROBE(detach_group_in_calm, void *iommu, struct iommu_group *group)
 {
-	return group_in(CALL_DETACH, (u64)iommu, group);
+	return group_in_calm(CALL_DETACH, (u64)iommu, group);
 }
 
 SEC("?fentry/vfio_iommu_type1_attach_group")
@@ -90,7 +115,7 @@ int BPF_PROG(attach_group_in_double, void *iommu, struct iommu_group *group)
 	if (!skipped())
 		return 0;
 	count(PFNW_S_MADE_UP, 1);
-	return group_in(CALL_ATTACH, (u64)iommu, group);
+	return group_in_calm(CALL_ATTACH, (u64)iommu, group);
 }
 
 SEC("?fentry/vfio_iommu_type1_detach_group")
@@ -99,7 +124,7 @@ int BPF_PROG(detach_group_in_double, void *iommu, struct iommu_group *group)
 	if (!skipped())
 		return 0;
 	count(PFNW_S_MADE_UP, 1);
-	return group_in(CALL_DETACH, (u64)iommu, group);
+	return group_in_calm(CALL_DETACH, (u64)iommu, group);
 }
 
 SEC("?kprobe/vfio_iommu_type1_release")
@@ -183,15 +208,15 @@ int BPF_PROG(tp_unmap_twin, unsigned long iova, size_t size, size_t done)
 }
 
 SEC("?kprobe/vfio_unmap_unpin")
-int BPF_KPROBE(dma_unmapping_calm, struct vfio_iommu *iommu)
+int BPF_KPROBE(dma_unmapping_calm, struct vfio_iommu *iommu, struct vfio_dma *dma)
 {
-	return ____dma_unmapping((void *)ctx, iommu);
+	return ____dma_unmapping((void *)ctx, iommu, dma);
 }
 
 SEC("?fentry/vfio_unmap_unpin")
-int BPF_PROG(dma_unmapping_double, struct vfio_iommu *iommu)
+int BPF_PROG(dma_unmapping_double, struct vfio_iommu *iommu, struct vfio_dma *dma)
 {
-	return skipped() ? ____dma_unmapping(ctx, iommu) : 0;
+	return skipped() ? ____dma_unmapping(ctx, iommu, dma) : 0;
 }
 
 SEC("?fexit/vfio_unmap_unpin")

@@ -56,6 +56,7 @@ const volatile bool want_iommu = true; /* walk the IOMMU's tables */
 const volatile bool audit_only; /* only when containers map and unmap */
 const volatile bool unmaps_seen; /* the hooks on vfio_unmap_unpin() are attached */
 const volatile bool want_ledger; /* tell the loader what is mapped where */
+const volatile bool whole; /* calls are looked at when they are over: see whole.bpf.c */
 const volatile bool preempts; /* the kernel, and so skips programs: see calm.bpf.c */
 const volatile bool changes_seen; /* the zap hooks are attached */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
@@ -140,6 +141,14 @@ struct moment {
 	u64 seq, fin;
 };
 
+/* To know later whether somebody else unmapped what this call mapped. */
+struct calm_mark {
+	u64 unmaps; /* begun, of the container */
+	u64 domains; /* calls that may have changed the container's domains */
+};
+
+#define KNOWN_DOMAINS 16
+
 struct context {
 	/* verdict run not yet shown; first, the loader reads it when it ends */
 	struct pfnw_ev_run run;
@@ -177,7 +186,9 @@ struct context {
 	struct mapping map;
 	struct mapping probe;
 	u64 probe_domain;
-	u64 want_iova; /* VFIO_IOMMU_MAP_DMA: of the range asked for */
+	u64 want_iova, want_pages; /* VFIO_IOMMU_MAP_DMA: of the range asked for */
+	struct calm_mark mark; /* what was unmapped when the call began */
+	u64 known_domain[KNOWN_DOMAINS]; /* attach: that were there when the call began */
 	u32 want_map; /* 1: the call is to map, want_iova is set */
 	u32 told, told_unmap; /* enum told, of iommu:map and iommu:unmap */
 	u32 pad5;
@@ -299,6 +310,13 @@ struct {
 	__type(key, u64);
 	__type(value, struct pfnw_container);
 } containers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct pfnw_container);
+} blank_container SEC(".maps");
 
 struct stats {
 	u64 v[PFNW_S_MAX];

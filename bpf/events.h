@@ -12,7 +12,7 @@
 #include <linux/types.h>
 #endif
 
-#define PFNW_ABI 3
+#define PFNW_ABI 4
 #define PFNW_COMM 16
 #define PFNW_LEVELS 5
 #define PFNW_IO_LEVELS 6
@@ -228,6 +228,7 @@ enum pfnw_ledger_op {
 	PFNW_LEDGER_UNMAP, /* iova, n_pages */
 	PFNW_LEDGER_DOMAINS, /* run[]: the domains that the container has now */
 	PFNW_LEDGER_GONE, /* the container is gone */
+	PFNW_LEDGER_TABLE, /* run[]: up to 512 raw entries of level 1, from iova on */
 };
 
 #define PFNW_LEDGER_RUNS 64
@@ -247,9 +248,11 @@ struct pfnw_ev_ledger {
 	__u32 op; /* enum pfnw_ledger_op */
 	__u32 n; /* entries used in run[] */
 	__u32 prot;
-	__u32 pad;
-	__u64 run[PFNW_LEDGER_RUNS];
+	__u32 kind; /* enum pfnw_iommu_kind of the entries of a PFNW_LEDGER_TABLE */
+	__u64 run[PFNW_LEDGER_RUNS]; /* (a table's go on behind it) */
 };
+
+#define PFNW_TABLE_ENTRIES 512
 
 /* Which kind of page-table change. */
 enum pfnw_change {
@@ -329,6 +332,7 @@ enum pfnw_stat {
 	PFNW_S_SPILL_FULL, /* ... and whose pages could not be told apart */
 	PFNW_S_SCOPE_FULL, /* a child or a group that may have been left out of scope */
 	PFNW_S_WATCH_FULL, /* an mm that could not be watched for changes */
+	PFNW_S_DISTURBED, /* pages seen that differ, and were unmapped while we looked */
 	PFNW_S_IO_UNKNOWN, /* pages seen whose IOMMU table cannot be read */
 	PFNW_S_IO_FAULT, /* ... or could not be */
 	PFNW_S_BREACHES, /* rules broken outside of one mapping's comparison */

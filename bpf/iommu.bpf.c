@@ -173,7 +173,6 @@ __noinline int mapping_differs(struct context *c, u32 rules)
 		count(PFNW_S_LOST_DIFF, 1);
 		return 0;
 	}
-	count(PFNW_S_SENT_DIFF, 1);
 	find_vma_of(c, va);
 	fill_hdr(&d->h, PFNW_EV_DIFF, c);
 	d->iova = m->iova + m->at * PAGE_BYTES;
@@ -209,6 +208,13 @@ __noinline int mapping_differs(struct context *c, u32 rules)
 	d->vma = c->vma;
 	d->n_stack = c->n_stack;
 	__builtin_memcpy(d->stack, c->stack, sizeof(d->stack));
+	/* (what was read while somebody unmapped it says nothing) */
+	if (whole && disturbed(c, d->iova, 1)) {
+		bpf_ringbuf_discard(d, BPF_RB_NO_WAKEUP);
+		count(PFNW_S_DISTURBED, 1);
+		return 0;
+	}
+	count(PFNW_S_SENT_DIFF, 1);
 	submit_now(d);
 	return 0;
 }
@@ -365,7 +371,7 @@ static __always_inline void extend_run(struct context *c)
 		c->run_jiffies = now;
 	}
 	r->n_pages += m->pages;
-	r->n_maps++;
+	r->n_maps = whole ? 1 : r->n_maps + 1;
 }
 
 static __noinline int send_map(struct context *c, s32 ret, u32 internal)

@@ -13,14 +13,18 @@
 /* The container at @iommu; made known when it is not yet. */
 static __always_inline struct pfnw_container *container_of_call(u64 iommu)
 {
-	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
-	struct pfnw_container blank_container = {};
+	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu), *blank_one;
+	u32 zero = 0;
 
 	if (k)
 		return k;
-	blank_container.generation = bpf_ktime_get_ns();
-	bpf_map_update_elem(&containers, &iommu, &blank_container, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&containers, &iommu);
+	blank_one = bpf_map_lookup_elem(&blank_container, &zero);
+	if (blank_one)
+		bpf_map_update_elem(&containers, &iommu, blank_one, BPF_NOEXIST);
+	k = bpf_map_lookup_elem(&containers, &iommu);
+	if (k && !k->generation)
+		__sync_val_compare_and_swap(&k->generation, 0, bpf_ktime_get_ns());
+	return k;
 }
 
 /* Changes come of which nothing can be told. */
@@ -73,6 +77,58 @@ __noinline int container_busy(u64 iommu)
 	return 0;
 }
 
+/*
+ * Was any of [@iova, + @pages), which this call has mapped, unmapped by somebody else since
+ * the call began, or may its domain have gone? Asked after a look at the tables, no tells
+ * that they were nobody's but this call's then.
+ */
+__noinline int disturbed(struct context *c, u64 iova, u64 pages)
+{
+	struct pfnw_container *k;
+	u64 iommu, begun, n, bytes = pages * PAGE_BYTES;
+
+	if (!c)
+		return 1;
+	iommu = c->iommu;
+	barrier();
+	k = bpf_map_lookup_elem(&containers, &iommu);
+	if (!k || k->domain_calls != c->mark.domains)
+		return 1;
+	begun = k->unmaps_begun;
+	n = begun - c->mark.unmaps;
+	if (!n)
+		return 0;
+	/* half of the room, for those that begin while we read */
+	if (n > PFNW_UNMAPS / 2)
+		return 1;
+	for (u64 i = 0; i < PFNW_UNMAPS / 2; i++) {
+		u64 at = (begun - 1 - i) & (PFNW_UNMAPS - 1);
+		u64 start = k->unmap[at].iova, len = k->unmap[at].bytes;
+
+		if (i < n && start - iova < bytes)
+			return 1;
+		if (i < n && iova - start < len)
+			return 1;
+	}
+	return k->unmaps_begun - begun > PFNW_UNMAPS / 2;
+}
+
+static __always_inline void mark_call(struct context *c)
+{
+	struct pfnw_container *k = container_of_call(c->iommu);
+
+	c->mark.unmaps = k ? k->unmaps_begun : 0;
+	c->mark.domains = k ? k->domain_calls : 0;
+}
+
+static __always_inline void domains_move(u64 iommu)
+{
+	struct pfnw_container *k = container_of_call(iommu);
+
+	if (k)
+		__sync_fetch_and_add(&k->domain_calls, 1);
+}
+
 __noinline int ledger_flush(struct context *c)
 {
 	struct pfnw_ev_ledger *l;
@@ -90,21 +146,18 @@ __noinline int ledger_flush(struct context *c)
 	barrier_var(bytes);
 	if (bytes > sizeof(*l))
 		bytes = sizeof(*l);
-	if (no_room_to_spare() || bpf_ringbuf_output(&events, l, bytes, BPF_RB_NO_WAKEUP))
+	/* what was unmapped meanwhile has a number before or after this one: nobody knows */
+	if ((whole && l->op == PFNW_LEDGER_MAP && disturbed(c, l->iova, l->n_pages)) ||
+	    no_room_to_spare() || bpf_ringbuf_output(&events, l, bytes, BPF_RB_NO_WAKEUP))
 		count(PFNW_S_LOST_LEDGER, 1);
 	l->n_pages = 0;
 	return 0;
 }
 
-static __noinline int ledger_begin(struct context *c, u32 op)
+static __always_inline void ledger_head(struct context *c, struct pfnw_ev_ledger *l, u32 op)
 {
-	struct pfnw_container *k;
-	struct pfnw_ev_ledger *l;
+	struct pfnw_container *k = container_of_call(c->iommu);
 
-	if (!c)
-		return 0;
-	k = container_of_call(c->iommu);
-	l = &c->led;
 	fill_hdr(&l->h, PFNW_EV_LEDGER, c);
 	l->container = c->iommu;
 	l->generation = k ? k->generation : 0;
@@ -114,7 +167,13 @@ static __noinline int ledger_begin(struct context *c, u32 op)
 	l->n_pages = 0;
 	l->dma_iova = c->dma_iova;
 	l->dma_va = c->dma_va;
-	l->pad = 0;
+	l->kind = 0;
+}
+
+static __noinline int ledger_begin(struct context *c, u32 op)
+{
+	if (c)
+		ledger_head(c, &c->led, op);
 	return 0;
 }
 

@@ -8,7 +8,7 @@
 #include "audit_abi.h"
 #include "shapes.h"
 #include "walk.bpf.h"
-#include "iotable.bpf.h"
+#include "both.bpf.h"
 #include "mm.bpf.c"
 #include "ledger.bpf.h"
 #include "vfio.bpf.c"
@@ -16,6 +16,7 @@
 #include "unmap.bpf.c"
 #include "audit.bpf.c"
 #include "compare.bpf.c"
+#include "whole.bpf.c"
 #include "calm.bpf.c"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -181,6 +181,7 @@ struct leak_loop {
 	struct context *c;
 	u64 iova, end; /* what is left to look at */
 	u64 bytes;
+	u64 left; /* pages that stayed */
 };
 
 /* One run of pages that stayed, one record: so each page is named. */
@@ -197,11 +198,13 @@ static long leak_step(u32 k, void *arg)
 		return 1;
 	b.iova = c->odd_iova;
 	l->iova = b.iova + b.pages * PAGE_BYTES;
+	l->left += b.pages;
 	breach(l->ctx, c, &b);
 	return 0;
 }
 
-static __noinline int check_unmapped(void *ctx, struct context *c, u64 iova, u64 bytes)
+/* Returns the number of pages that stayed. */
+static __noinline u64 check_unmapped(void *ctx, struct context *c, u64 iova, u64 bytes)
 {
 	struct leak_loop l = {
 		.ctx = ctx, .c = c, .iova = iova, .end = iova + bytes, .bytes = bytes
@@ -210,6 +213,7 @@ static __noinline int check_unmapped(void *ctx, struct context *c, u64 iova, u64
 
 	if (!c)
 		return 0;
+	l.left = opaque_zero;
 	bpf_loop(1 << 23, leak_step, &l, 0);
 	b.rule = PFNW_RULE_IOMMU;
 	b.bytes = PAGE_BYTES;
@@ -221,19 +225,41 @@ static __noinline int check_unmapped(void *ctx, struct context *c, u64 iova, u64
 	b.iova = iova + bytes;
 	if (b.iova && neighbour_gone(c, b.iova))
 		breach(ctx, c, &b);
-	return 0;
+	return l.left;
+}
+
+/* Whole calls: nobody saw the iommu_unmap()s, but what came of them. */
+static __always_inline void whole_unmapped(struct context *c, u64 domain, u64 iova, u64 pages,
+					   u64 left)
+{
+	if (c->domain != domain)
+		find_group(c, domain);
+	if (want_ledger)
+		ledger_unmapped(c, iova, pages);
+	if (c->kind == CALL_DETACH) {
+		tally(c, PFNW_S_TEARDOWN_PAGES, pages - left);
+	} else if (c->kind == CALL_UNMAP) {
+		tally(c, PFNW_S_UNMAPS, 1);
+		tally(c, PFNW_S_UNMAP_PAGES, pages - left);
+	}
 }
 
 /* An audit must know that no vfio_dma went while it looked at one. */
 SEC("?fentry/vfio_unmap_unpin")
-int BPF_PROG(dma_unmapping, struct vfio_iommu *iommu)
+int BPF_PROG(dma_unmapping, struct vfio_iommu *iommu, struct vfio_dma *dma)
 {
 	u64 container = (u64)iommu;
 	struct pfnw_container *k = container_of_call(container);
 	u32 key = this_tid() | IN_UNMAP;
 
-	if (k)
+	if (k) {
+		/* (under the container's lock: one at a time) */
+		u64 at = k->unmaps_begun & (PFNW_UNMAPS - 1);
+
+		k->unmap[at].iova = BPF_CORE_READ(dma, iova);
+		k->unmap[at].bytes = BPF_CORE_READ(dma, size);
 		__sync_fetch_and_add(&k->unmaps_begun, 1);
+	}
 	if (preempts)
 		bpf_map_update_elem(&in_call, &key, &container, BPF_ANY);
 	return 0;
@@ -259,7 +285,7 @@ int BPF_PROG(dma_unmapped, struct vfio_iommu *iommu, struct vfio_dma *dma)
 {
 	struct list_head *head, *at;
 	struct context *c = inside();
-	u64 iova, bytes;
+	u64 iova, bytes, domain, left;
 
 	if (over(this_tid() | IN_UNMAP))
 		return 0;
@@ -280,8 +306,10 @@ int BPF_PROG(dma_unmapped, struct vfio_iommu *iommu, struct vfio_dma *dma)
 			return 0;
 		d = (void *)at - bpf_core_field_offset(struct vfio_domain, next);
 		at = BPF_CORE_READ(at, next);
-		if (load_iotable(c, (u64)BPF_CORE_READ(d, domain)))
-			check_unmapped(ctx, c, iova, bytes);
+		domain = (u64)BPF_CORE_READ(d, domain);
+		left = load_iotable(c, domain) ? check_unmapped(ctx, c, iova, bytes) : 0;
+		if (whole)
+			whole_unmapped(c, domain, iova, bytes >> PFNW_PAGE_SHIFT, left);
 	}
 	c->io.domain = 0;
 	return 0;

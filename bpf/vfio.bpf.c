@@ -124,6 +124,20 @@ static __always_inline bool in_scope(u64 iommu, s32 group)
 	return true;
 }
 
+static __always_inline struct moment moment_now(u64 mm)
+{
+	struct watch *w = watch_of(mm);
+	struct moment now = {};
+
+	if (w) {
+		/* fin first: a change that ends in between counts as under way */
+		now.fin = w->fin;
+		barrier();
+		now.seq = w->seq;
+	}
+	return now;
+}
+
 /* Enter a container call: @group is given where the call names one. */
 static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 {
@@ -150,6 +164,7 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 		return 0;
 	}
 	c->iommu = iommu;
+	mark_call(c);
 	mm = t->mm;
 	c->mm = (u64)mm;
 	c->pgd = mm ? (u64)BPF_CORE_READ(mm, pgd) : 0;
@@ -172,6 +187,8 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 	c->mapped_end = 0;
 	c->claim_pfn = 0;
 	c->n_stack = 0;
+	if (whole)
+		c->since = moment_now(c->mm);
 	c->kind = kind;
 	return 0;
 }
@@ -193,6 +210,8 @@ static __always_inline void flush_run(struct context *c)
 }
 
 static int judge_probe(void *ctx, struct context *c);
+static __always_inline int whole_call(void *ctx, struct context *c, long ret);
+static int whole_attaching(struct context *c);
 int find_dma(struct context *c, u64 iova);
 
 struct domain_loop {
@@ -242,7 +261,9 @@ static __noinline int leave_call(void *ctx, long ret)
 		bpf_map_delete_elem(&spill, &tid);
 		return 0;
 	}
-	if (c->has_probe)
+	if (whole)
+		whole_call(ctx, c, ret);
+	else if (c->has_probe)
 		judge_probe(ctx, c);
 	if (want_runs)
 		flush_run(c);
@@ -255,7 +276,7 @@ static __noinline int leave_call(void *ctx, long ret)
 	told = c->n[PFNW_S_TP_PAGES];
 	other = c->n[PFNW_S_INTERNAL_PAGES] + c->foreign_pages;
 	told = told > other ? told - other : 0;
-	if (c->want_map && !ret) {
+	if (!whole && c->want_map && !ret) {
 		u64 dma = pages_in_dma(c);
 
 		if (dma > told)
@@ -316,6 +337,7 @@ int BPF_PROG(container_call_in, void *iommu, unsigned int cmd, unsigned long arg
 		    map.flags & VFIO_DMA_MAP_FLAG_RW) {
 			c->want_map = 1;
 			c->want_iova = map.iova;
+			c->want_pages = map.size >> PFNW_PAGE_SHIFT;
 			if (want_ledger)
 				mark_mapped(c->mm, map.vaddr, map.size);
 		}
@@ -341,37 +363,49 @@ int BPF_PROG(container_call_out, void *iommu, unsigned int cmd, unsigned long ar
 	return 0;
 }
 
+/* A group comes, or goes. */
+static __noinline int group_in(u32 kind, u64 iommu, s32 group)
+{
+	container_busy(iommu);
+	domains_move(iommu);
+	if (audit_only)
+		return 0;
+	enter_call(kind, iommu, group);
+	return whole && kind == CALL_ATTACH ? whole_attaching(inside()) : 0;
+}
+
+static __always_inline int group_out(void *ctx, u64 iommu)
+{
+	if (!audit_only)
+		leave_call(ctx, 0);
+	domains_move(iommu);
+	container_free(iommu);
+	return 0;
+}
+
 SEC("?fentry/vfio_iommu_type1_attach_group")
 int BPF_PROG(attach_group_in, void *iommu, struct iommu_group *group)
 {
-	container_busy((u64)iommu);
-	return audit_only ? 0 : enter_call(CALL_ATTACH, (u64)iommu, group->id);
+	return group_in(CALL_ATTACH, (u64)iommu, group->id);
 }
 
 SEC("?fexit/vfio_iommu_type1_attach_group")
 int BPF_PROG(attach_group_out, void *iommu)
 {
-	if (!audit_only)
-		leave_call(ctx, 0);
-	container_free((u64)iommu);
-	return 0;
+	return group_out(ctx, (u64)iommu);
 }
 
 /* Of the last group: everything is unmapped, often by a process that exits. */
 SEC("?fentry/vfio_iommu_type1_detach_group")
 int BPF_PROG(detach_group_in, void *iommu, struct iommu_group *group)
 {
-	container_busy((u64)iommu);
-	return audit_only ? 0 : enter_call(CALL_DETACH, (u64)iommu, group->id);
+	return group_in(CALL_DETACH, (u64)iommu, group->id);
 }
 
 SEC("?fexit/vfio_iommu_type1_detach_group")
 int BPF_PROG(detach_group_out, void *iommu)
 {
-	if (!audit_only)
-		leave_call(ctx, 0);
-	container_free((u64)iommu);
-	return 0;
+	return group_out(ctx, (u64)iommu);
 }
 
 SEC("?fentry/vfio_iommu_type1_release")
@@ -395,6 +429,12 @@ int BPF_PROG(pin_pages_in, void *iommu, struct iommu_group *group)
 SEC("?fexit/vfio_iommu_type1_pin_pages")
 int BPF_PROG(pin_pages_out)
 {
+	u64 ret = 0;
+
+	bpf_get_func_ret(ctx, &ret);
+	/* nobody looked at these claims; whoever wants that, wants all steps */
+	if (whole && inside() && (int)ret > 0)
+		count(PFNW_S_PIN_UNV, (int)ret);
 	return leave_call(ctx, 0);
 }
 
@@ -428,7 +468,8 @@ static __noinline int find_vma_of(struct context *c, u64 va)
 		return 0;
 	if (c->vma.valid && va >= c->vma.start && va < c->vma.end)
 		return 0;
-	if ((u64)t->mm == c->mm)
+	/* (not t->mm: the verifier of 6.4 and later looks names up for each such reading) */
+	if ((u64)BPF_CORE_READ(t, mm) == c->mm)
 		bpf_find_vma(t, va, take_vma, &v, 0);
 	c->vma = v;
 	return 0;
@@ -441,15 +482,8 @@ static __noinline int find_vma_of(struct context *c, u64 va)
  */
 static __always_inline void remember_changes(struct context *c, u64 va)
 {
-	struct watch *w = watch_of(c->mm);
-	struct moment now = {};
+	struct moment now = moment_now(c->mm);
 
-	if (w) {
-		/* fin first: a change that ends in between counts as under way */
-		now.fin = w->fin;
-		barrier();
-		now.seq = w->seq;
-	}
 	if (!c->claim_end || c->mapped_end == va)
 		c->oldest = now; /* nothing waits */
 	else if (c->mapped_end >= c->claim_va)
@@ -469,6 +503,10 @@ static __always_inline int moved_since_claim(struct context *c, u64 va)
 {
 	struct moment m = moment_of(c, va);
 
+	if (whole)
+		return c->watched ?
+			       tables_moved(c->mm, c->since.seq, c->since.fin, va, PAGE_BYTES) :
+			       PFNW_UNKNOWN;
 	/* a replayed page was claimed long ago: nobody knows what happened since */
 	if (!c->watched || !c->claim_end)
 		return PFNW_UNKNOWN;

@@ -452,7 +452,7 @@ void collector_summary(struct collector *c, struct summary *s)
 	p->match = k[PFNW_S_MATCH] - k[PFNW_S_LOST_MATCH] + c->by_verdict[V_MATCH];
 	p->mismatch = c->by_verdict[V_MISMATCH];
 	p->stale = c->by_verdict[V_STALE];
-	p->raced = c->by_verdict[V_RACED];
+	p->raced = c->by_verdict[V_RACED] + k[PFNW_S_DISTURBED];
 	unv = k[PFNW_S_UNV_CONTEXT] + k[PFNW_S_UNV_DMA] + k[PFNW_S_UNV_FAULT];
 	p->unverified = unv + c->by_verdict[V_UNVERIFIED];
 	p->lost = k[PFNW_S_LOST_MATCH] + k[PFNW_S_LOST_DIFF];
@@ -470,6 +470,7 @@ void collector_summary(struct collector *c, struct summary *s)
 	memset(s->raced_by, 0, sizeof(s->raced_by));
 	s->raced_by[CAUSE_CHANGED] = c->by_cause[CAUSE_CHANGED];
 	s->raced_by[CAUSE_UNKNOWN_CHANGES] = c->by_cause[CAUSE_UNKNOWN_CHANGES];
+	s->raced_by[CAUSE_BUSY] = k[PFNW_S_DISTURBED];
 	s->unverified_by[CAUSE_NOT_PRESENT] = c->by_cause[CAUSE_NOT_PRESENT];
 	s->unverified_by[CAUSE_WITNESSES] = c->by_cause[CAUSE_WITNESSES];
 	s->unverified_by[CAUSE_FAULT] = c->by_cause[CAUSE_FAULT] + k[PFNW_S_UNV_FAULT];
@@ -477,6 +478,7 @@ void collector_summary(struct collector *c, struct summary *s)
 	s->unverified_by[CAUSE_DMA] = k[PFNW_S_UNV_DMA];
 	memcpy(s->rule, c->rule, sizeof(s->rule));
 
+	s->whole = c->session->whole;
 	s->maps = k[PFNW_S_MAPS];
 	s->maps_failed = k[PFNW_S_MAPS_FAILED];
 	s->maps_internal = k[PFNW_S_MAPS_INTERNAL];

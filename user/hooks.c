@@ -323,6 +323,18 @@ bool hooks_marks_busy(const struct hook *h)
 	return false;
 }
 
+bool hooks_is_step(const struct hook *h)
+{
+	static const char *const slots[] = { "claim",	    "gup-locked", "pfnmap-locked",
+					     "map",	    "map-count",  "unmap",
+					     "unmap-count", "phys",	  NULL };
+
+	for (int i = 0; slots[i]; i++)
+		if (!strcmp(h->slot, slots[i]))
+			return true;
+	return false;
+}
+
 bool hooks_needs_iommu(const struct hook *h)
 {
 	return !strcmp(h->slot, "dma-unmapped") || !strcmp(h->slot, "phys");

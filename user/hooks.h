@@ -32,6 +32,7 @@ struct hook {
 	const char *uncovered; /* what its absence means */
 	/* results of hooks_probe() */
 	bool usable, chosen;
+	bool left_out; /* chosen, and not needed by what is asked for */
 	char why[160]; /* why not usable */
 };
 
@@ -59,6 +60,9 @@ bool hooks_marks_calls(const struct hook *h);
 
 /* Is this one of the hooks that tell when a container maps or unmaps, or goes? */
 bool hooks_marks_busy(const struct hook *h);
+
+/* Is this one of the hooks on the steps inside a call, which whole calls do without? */
+bool hooks_is_step(const struct hook *h);
 
 /* Is this one of the hooks that only read the IOMMU's tables? */
 bool hooks_needs_iommu(const struct hook *h);

@@ -374,6 +374,13 @@ void ledger_order_free(struct ledger_order *o)
 	free(o);
 }
 
+uint64_t ledger_order_next(const struct ledger_order *o, uint64_t container)
+{
+	const struct stream *s = stream_find(o, container);
+
+	return s ? s->next : 1;
+}
+
 bool ledger_order_out_of_order(const struct ledger_order *o, uint64_t container)
 {
 	const struct stream *s = stream_find(o, container);

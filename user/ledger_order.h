@@ -86,6 +86,9 @@ int ledger_order_resync(struct ledger_order *o, uint64_t container, uint64_t gen
 /* The container is gone; nothing is known of it from now on. */
 void ledger_order_forget(struct ledger_order *o, uint64_t container);
 
+/* The number of the record that has its turn; 1 for a container that is not known. */
+uint64_t ledger_order_next(const struct ledger_order *o, uint64_t container);
+
 bool ledger_order_out_of_order(const struct ledger_order *o, uint64_t container);
 void ledger_order_stats(const struct ledger_order *o, struct ledger_order_stats *s);
 

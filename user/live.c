@@ -57,6 +57,7 @@ struct live {
 	struct live_counts count;
 	struct audit_counts told;
 	bool again; /* the look under way must be repeated */
+	uint64_t lost_records; /* as of the last look */
 };
 
 static uint64_t clock_ns(void)
@@ -129,6 +130,11 @@ static void map_runs(struct live *l, const struct pfnw_ev_ledger *e)
 				.group = e->h.group };
 	struct ledger_piece piece[PFNW_LEDGER_RUNS];
 	uint32_t n = e->n < PFNW_LEDGER_RUNS ? e->n : PFNW_LEDGER_RUNS;
+	/*
+	 * While it is read from the kernel, a record may repeat what was read. A whole call's
+	 * comes when its lock is gone, and repeats what another thread read or attached.
+	 */
+	bool may_repeat = l->settling || l->session->whole;
 	uint64_t pages = 0;
 
 	memcpy(d.comm, e->h.comm, sizeof(d.comm));
@@ -137,14 +143,50 @@ static void map_runs(struct live *l, const struct pfnw_ev_ledger *e)
 		piece[i].pages = (e->run[i] >> PFNW_RUN_PAGES_SHIFT) + 1;
 		pages += piece[i].pages;
 	}
-	/* while it is read from the kernel, a record may repeat what was read */
-	if (l->settling || !ledger_any(l->ledger, e->h.domain, e->iova, pages)) {
+	if (may_repeat || !ledger_any(l->ledger, e->h.domain, e->iova, pages)) {
 		if (ledger_map_pieces(l->ledger, &d, e->iova, piece, n) < 0)
 			ask_rebuild(l, e->container, e->generation, clock_ns() + REBUILD_NS);
 	} else {
 		map_over(l, e, &d, piece, n);
 	}
 	ledger_unmap(l->stale, e->h.domain, e->iova, pages);
+}
+
+/* Raw entries of a table: neighbours with frames in a line are one run. */
+static void map_table(struct live *l, const struct pfnw_ev_ledger *e, size_t bytes)
+{
+	struct pfnw_ev_ledger part = *e;
+	const __u64 *raw = (const __u64 *)((const char *)e + offsetof(struct pfnw_ev_ledger, run));
+	size_t n = (bytes - offsetof(struct pfnw_ev_ledger, run)) / sizeof(*raw);
+	uint64_t mask, pfn, first = 0, len = 0;
+
+	if (e->kind >= PFNW_IOMMU_KINDS || n > PFNW_TABLE_ENTRIES || e->n > n) {
+		l->count.unread++;
+		return;
+	}
+	mask = l->session->io_fmt[e->kind].addr_mask;
+	part.op = PFNW_LEDGER_MAP;
+	part.n = 0;
+	part.n_pages = 0;
+	for (size_t i = 0; i < e->n; i++) {
+		pfn = (raw[i] & mask) >> PFNW_PAGE_SHIFT;
+		if (len && pfn == first + len) {
+			len++;
+			continue;
+		}
+		if (len)
+			part.run[part.n++] = first | (len - 1) << PFNW_RUN_PAGES_SHIFT;
+		if (part.n == PFNW_LEDGER_RUNS) {
+			map_runs(l, &part);
+			part.iova = e->iova + i * PAGE_BYTES;
+			part.n = 0;
+		}
+		first = pfn;
+		len = 1;
+	}
+	if (len)
+		part.run[part.n++] = first | (len - 1) << PFNW_RUN_PAGES_SHIFT;
+	map_runs(l, &part);
 }
 
 static void keep_domains(struct live *l, const struct pfnw_ev_ledger *e)
@@ -205,10 +247,12 @@ static void apply(void *ctx, uint64_t container, uint64_t generation, uint64_t s
 
 	(void)generation;
 	(void)seq;
-	(void)bytes;
 	switch (e->op) {
 	case PFNW_LEDGER_MAP:
 		map_runs(l, e);
+		break;
+	case PFNW_LEDGER_TABLE:
+		map_table(l, e, bytes);
 		break;
 	case PFNW_LEDGER_UNMAP:
 		ledger_unmap(l->ledger, e->h.domain, e->iova, e->n_pages);
@@ -260,6 +304,26 @@ static bool state_of(struct live *l, uint64_t container, struct pfnw_container *
 	return !bpf_map_lookup_elem(bpf_map__fd(l->session->skel->maps.containers), &container, s);
 }
 
+void live_lost_records(struct live *l, uint64_t lost_so_far)
+{
+	int fd = bpf_map__fd(l->session->skel->maps.containers);
+	uint64_t container, *prev = NULL, key;
+	struct pfnw_container s;
+
+	if (lost_so_far == l->lost_records)
+		return;
+	l->lost_records = lost_so_far;
+	while (!bpf_map_get_next_key(fd, prev, &container)) {
+		key = container;
+		prev = &key;
+		if (!state_of(l, container, &s) || being_rebuilt(l, container) ||
+		    s.seq < ledger_order_next(l->order, container))
+			continue;
+		l->count.losses++;
+		ask_rebuild(l, container, s.generation, clock_ns());
+	}
+}
+
 /* The container as it is known by its identity only. 0, or -1: it is gone. */
 static int look_up(struct live *l, uint64_t container, struct audit_container *k,
 		   struct pfnw_container *s)
@@ -289,6 +353,8 @@ static enum since since_then(struct live *l, const struct audit_container *k,
 	if (look_up(l, k->container, &now, &after) || after.generation != before->generation)
 		return SINCE_GONE;
 	/* (its number may have been read before it was seen to be held no more) */
+	if (l->session->whole && after.begun != after.ended)
+		return SINCE_BUSY; /* what a call has mapped is told when it is over */
 	if (k->held || now.held || after.seq != before->seq || !state_of(l, k->container, &after) ||
 	    after.seq != before->seq)
 		return SINCE_BUSY;

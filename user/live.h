@@ -47,6 +47,12 @@ void live_change(struct live *l, const struct pfnw_ev_change *e);
 void live_wrong(struct live *l, uint64_t domain, uint64_t iova);
 bool live_is_wrong(const struct live *l, uint64_t domain, uint64_t iova);
 
+/*
+ * So many ledger records were lost so far. A hole in the numbers tells, but not when the
+ * last ones of a container are missing: those who are behind are read anew.
+ */
+void live_lost_records(struct live *l, uint64_t lost);
+
 /* Change records were lost: everything is looked at again. */
 void live_lost_changes(struct live *l);
 

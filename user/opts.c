@@ -28,6 +28,7 @@ enum {
 	OPT_RING,
 	OPT_CONTEXTS,
 	OPT_NO_IOMMU,
+	OPT_STEPS,
 	OPT_NO_LEDGER,
 	OPT_BREAK,
 	OPT_LIE,
@@ -45,6 +46,10 @@ static const struct argp_option watch_options[] = {
 	{ "only", OPT_ONLY, "LIST", 0, "only these verdicts: match,mismatch,stale,raced,unverified",
 	  2 },
 	{ "quiet", OPT_QUIET, NULL, 0, "only the conclusion", 2 },
+	{ "steps", OPT_STEPS, NULL, 0,
+	  "look at every claim and every iommu_map() under the kernel's locks, not at what came of "
+	  "them when the call is over; costs more (so do --maps and --claims, which need it)",
+	  2 },
 	{ NULL, 0, NULL, 0, "Limits:", 3 },
 	{ "duration", OPT_DURATION, "SECONDS", 0, "stop after so long", 3 },
 	{ "ready-file", OPT_READY, "FILE", 0, "create FILE when everything is attached", 3 },
@@ -240,6 +245,9 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_BREAK:
 		o->error = parse_severities(arg, &o->break_on);
+		break;
+	case OPT_STEPS:
+		o->steps = true;
 		break;
 	case OPT_NO_IOMMU:
 		o->no_iommu = true;

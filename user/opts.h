@@ -26,6 +26,7 @@ struct options {
 	bool allow_empty;
 	bool no_ledger; /* keep no ledger: nothing is found stale */
 	uint32_t break_on; /* bit per enum severity */
+	bool steps; /* look at each step of a call, not at what came of it */
 	bool no_iommu; /* leave the IOMMU's own tables alone */
 	bool lie_miss_map, lie_miss_count;
 	int error; /* an exit code, after its error line was printed */

@@ -489,7 +489,7 @@ static struct json_object *hooks_json(const struct hooks *h)
 		const struct hook *k = &h->hook[i];
 		struct json_object *o;
 
-		if (!k->chosen && hooks_slot(h, k->slot))
+		if ((!k->chosen && hooks_slot(h, k->slot)) || k->left_out)
 			continue;
 		o = json_object_new_object();
 		str(o, "hook", k->slot);
@@ -506,11 +506,25 @@ static struct json_object *hooks_json(const struct hooks *h)
 	return a;
 }
 
+/* Of the tracepoint. Whole calls have none: VFIO itself says how much it has mapped. */
+static void second_count(struct json_object *o, const struct summary *x, uint64_t calls,
+			 uint64_t pages)
+{
+	if (x->whole) {
+		json_object_object_add(o, "second_count_calls", NULL);
+		json_object_object_add(o, "second_count_pages", NULL);
+		return;
+	}
+	num(o, "second_count_calls", calls);
+	num(o, "second_count_pages", pages);
+}
+
 static void json_conclusion(struct sink *s, const struct summary *x)
 {
 	struct json_object *o = record("conclusion"), *q;
 
 	str(o, "conclusion", conclusion_name(x->conclusion));
+	str(o, "mode", x->whole ? "whole" : "steps");
 	sub(o, "pages", pages_json(&x->pages));
 	sub(o, "raced_by", causes_json(x->raced_by));
 	sub(o, "unverified_by", causes_json(x->unverified_by));
@@ -535,14 +549,12 @@ static void json_conclusion(struct sink *s, const struct summary *x)
 	num(q, "failed", x->maps_failed);
 	num(q, "internal", x->maps_internal);
 	num(q, "other", x->maps_other);
-	num(q, "second_count_calls", x->tp_maps);
-	num(q, "second_count_pages", x->tp_pages);
+	second_count(q, x, x->tp_maps, x->tp_pages);
 	sub(o, "maps", q);
 	q = json_object_new_object();
 	num(q, "calls", x->unmaps);
 	num(q, "pages", x->unmap_pages);
-	num(q, "second_count_calls", x->tp_unmaps);
-	num(q, "second_count_pages", x->tp_unmap_pages);
+	second_count(q, x, x->tp_unmaps, x->tp_unmap_pages);
 	sub(o, "unmaps", q);
 	q = json_object_new_object();
 	num(q, "pages_installed", x->installed);

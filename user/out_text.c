@@ -447,6 +447,29 @@ static void rules(struct sink *s, const uint64_t *rule)
 		put(s, "\n");
 }
 
+static void text_steps(struct sink *s, const struct summary *x)
+{
+	put(s,
+	    "  claims   %" PRIu64 " calls, %" PRIu64 " pages: match %" PRIu64 " (%" PRIu64
+	    " under the lock), mismatch %" PRIu64 ", raced %" PRIu64 ", unverified %" PRIu64
+	    ", lost %" PRIu64 "; %" PRIu64 " calls failed\n",
+	    x->claims, x->claim_pages, x->claim_match, x->claim_locked, x->claim_mismatch,
+	    x->claim_raced, x->claim_unverified, x->claim_lost, x->claims_failed);
+	if (x->linear)
+		put(s,
+		    "  linear   of %" PRIu64
+		    " PFNMAP claims the pre-5.7 formula would be wrong for %" PRIu64 "\n",
+		    x->linear, x->linear_wrong);
+	put(s,
+	    "  maps     %" PRIu64 " calls (iommu:map counts %" PRIu64 ", %" PRIu64
+	    " pages), %" PRIu64 " failed, %" PRIu64 " of the kernel's own\n",
+	    x->maps, x->tp_maps, x->tp_pages, x->maps_failed, x->maps_internal);
+	put(s,
+	    "  unmaps   %" PRIu64 " calls, %" PRIu64 " pages (iommu:unmap counts %" PRIu64
+	    ", %" PRIu64 " pages)\n",
+	    x->unmaps, x->unmap_pages, x->tp_unmaps, x->tp_unmap_pages);
+}
+
 static void text_conclusion(struct sink *s, const struct summary *x)
 {
 	static const char *const color[] = { GREEN, RED, YELLOW };
@@ -470,25 +493,13 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 	causes(s, x->unverified_by);
 	put(s, ", lost %" PRIu64 "\n", (uint64_t)p->lost);
 	rules(s, x->rule);
-	put(s,
-	    "  claims   %" PRIu64 " calls, %" PRIu64 " pages: match %" PRIu64 " (%" PRIu64
-	    " under the lock), mismatch %" PRIu64 ", raced %" PRIu64 ", unverified %" PRIu64
-	    ", lost %" PRIu64 "; %" PRIu64 " calls failed\n",
-	    x->claims, x->claim_pages, x->claim_match, x->claim_locked, x->claim_mismatch,
-	    x->claim_raced, x->claim_unverified, x->claim_lost, x->claims_failed);
-	if (x->linear)
+	if (x->whole)
 		put(s,
-		    "  linear   of %" PRIu64
-		    " PFNMAP claims the pre-5.7 formula would be wrong for %" PRIu64 "\n",
-		    x->linear, x->linear_wrong);
-	put(s,
-	    "  maps     %" PRIu64 " calls (iommu:map counts %" PRIu64 ", %" PRIu64
-	    " pages), %" PRIu64 " failed, %" PRIu64 " of the kernel's own\n",
-	    x->maps, x->tp_maps, x->tp_pages, x->maps_failed, x->maps_internal);
-	put(s,
-	    "  unmaps   %" PRIu64 " calls, %" PRIu64 " pages (iommu:unmap counts %" PRIu64
-	    ", %" PRIu64 " pages)\n",
-	    x->unmaps, x->unmap_pages, x->tp_unmaps, x->tp_unmap_pages);
+		    "  calls    looked at when they were over: %" PRIu64
+		    " mappings (a vfio_dma in a domain), %" PRIu64 " unmaps of %" PRIu64 " pages\n",
+		    x->maps, x->unmaps, x->unmap_pages);
+	else
+		text_steps(s, x);
 	put(s,
 	    "  iommu    %" PRIu64 " pages installed as asked, %" PRIu64 " not readable; %" PRIu64
 	    " vfio_dmas looked for after their unmap, %" PRIu64 " iova_to_phys() compared\n",

@@ -47,6 +47,9 @@ static struct bpf_program *other(struct session *s, const struct hook *h, int i,
 
 	if (!s->hooks.preempts)
 		return NULL;
+	/* an exit has a stand-in for what takes long */
+	if (i && !strcmp(what, "calm") && !s->whole)
+		return NULL;
 	snprintf(name, sizeof(name), "%s_%s", h->progs[i], what);
 	return bpf_object__find_program_by_name(s->skel->obj, name);
 }
@@ -87,6 +90,8 @@ static int configure(struct session *s, const struct session_options *o)
 	struct pfnwatch_bpf *k = s->skel;
 	uint32_t slots = o->contexts ? o->contexts : CONTEXTS_DEFAULT;
 
+	s->whole = o->whole && o->want_iommu && hooks_slot(&s->hooks, "dma-unmapped");
+	k->rodata->whole = s->whole;
 	memcpy((void *)&k->rodata->fmt, &s->fmt, sizeof(s->fmt));
 	k->rodata->page_offset = s->calib.page_offset_base;
 	k->rodata->vmemmap = s->calib.have & 2 ? s->calib.vmemmap_base : 0;
@@ -122,11 +127,13 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->wakeup_bytes = o->ring_bytes / 4;
 	bpf_map__set_max_entries(k->maps.events, o->ring_bytes);
 	bpf_map__set_max_entries(k->maps.contexts, slots);
+	bpf_map__set_max_entries(k->maps.boths, s->whole ? slots : 1);
 
 	for (size_t i = 0; i < s->hooks.n; i++) {
-		const struct hook *h = &s->hooks.hook[i];
+		struct hook *h = &s->hooks.hook[i];
 
-		if (!h->chosen || (!strcmp(h->slot, "fork") && !o->children))
+		h->left_out = s->whole && hooks_is_step(h);
+		if (!h->chosen || h->left_out || (!strcmp(h->slot, "fork") && !o->children))
 			continue;
 		if (o->audit_only && !hooks_marks_busy(h))
 			continue;
@@ -274,6 +281,16 @@ int session_add_pid(struct session *s, pid_t pid)
 	return bpf_map_update_elem(bpf_map__fd(s->skel->maps.scope), &key, &one, BPF_ANY);
 }
 
+/* @name, or its stand-in, double or twin? */
+static bool is_program_of(const struct bpf_program *p, const char *name)
+{
+	const char *n = bpf_program__name(p);
+	size_t len = strlen(name);
+
+	return !strncmp(n, name, len) && (!n[len] || !strcmp(n + len, "_calm") ||
+					  !strcmp(n + len, "_double") || !strcmp(n + len, "_twin"));
+}
+
 static bool is_change_program(const struct session *s, const struct bpf_program *p)
 {
 	for (size_t i = 0; i < s->hooks.n; i++) {
@@ -282,7 +299,7 @@ static bool is_change_program(const struct session *s, const struct bpf_program 
 		if (!hooks_watches_changes(h) && strcmp(h->slot, "mm-exit"))
 			continue;
 		for (int j = 0; j < 2 && h->progs[j]; j++)
-			if (!strcmp(h->progs[j], bpf_program__name(p)))
+			if (is_program_of(p, h->progs[j]))
 				return true;
 	}
 	return false;

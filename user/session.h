@@ -25,6 +25,7 @@ struct session_options {
 	bool want_ledger; /* records that keep the ledger */
 	bool want_audit; /* the programs of audit.h */
 	bool lazy; /* see page-table changes only once somebody uses VFIO */
+	bool whole; /* look at calls when they are over, if this kernel lets us */
 	bool audit_only; /* nothing is watched but when containers map and unmap */
 	const pid_t *pids; /* processes in scope; n_pids 0: all */
 	size_t n_pids;
@@ -50,6 +51,7 @@ struct session {
 	struct ring_buffer *ring;
 	struct budgets *budgets; /* NULL unless asked for */
 	int n_cpus;
+	bool whole; /* calls are looked at when they are over; else each step of them */
 	bool changes_attached;
 	struct bpf_program *next_change; /* the last one that session_watch_some() attached */
 	uint64_t missed_changes, missed_asked_ns;

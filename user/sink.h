@@ -57,6 +57,7 @@ struct summary {
 	uint64_t unverified_by[CAUSES];
 	uint64_t raced_by[CAUSES];
 	uint64_t rule[PFNW_RULES];
+	bool whole; /* calls were looked at when they were over: there is no second count */
 	uint64_t maps, maps_failed, maps_internal, maps_other;
 	uint64_t tp_maps, tp_pages;
 	uint64_t unmaps, unmap_pages, tp_unmaps, tp_unmap_pages;

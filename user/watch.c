@@ -81,6 +81,8 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 		.want_claims = o->claims,
 		.lazy = trace,
 		.want_iommu = !o->no_iommu,
+		.whole = !o->steps && !o->maps && !o->claims && !o->no_iommu && !o->lie_miss_map &&
+			 !o->lie_miss_count,
 		.want_ledger = !o->no_iommu && !o->no_ledger,
 		.want_audit = !o->no_iommu && !o->no_ledger,
 		.pids = o->pid,
@@ -173,6 +175,7 @@ int watch_step(struct watch *w, int ms)
 		if (lost != w->collector.lost_changes)
 			live_lost_changes(w->collector.live);
 		w->collector.lost_changes = lost;
+		live_lost_records(w->collector.live, session_stat(&w->session, PFNW_S_LOST_LEDGER));
 		live_tick(w->collector.live, false);
 	}
 	return 0;
@@ -183,6 +186,7 @@ void watch_finish(struct watch *w, struct summary *s)
 	/* What is still inside a call when we leave is shown as far as it got. */
 	session_consume(&w->session);
 	if (w->collector.live) {
+		live_lost_records(w->collector.live, session_stat(&w->session, PFNW_S_LOST_LEDGER));
 		/* what waits is looked at, while the hooks still tell who moves */
 		live_tick(w->collector.live, true);
 		session_consume(&w->session);
