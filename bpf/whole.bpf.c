@@ -62,7 +62,7 @@ static __always_inline void whole_run(struct context *c, u64 iova, u64 pa, u64 n
 static __always_inline void whole_table(struct context *c, struct both *b)
 {
 	struct pfnw_ev_ledger *l = &b->record;
-	u64 bytes = b->n;
+	u64 bytes = b->n, flags = BPF_RB_NO_WAKEUP;
 
 	ledger_flush(c);
 	ledger_head(c, l, PFNW_LEDGER_TABLE);
@@ -75,8 +75,10 @@ static __always_inline void whole_table(struct context *c, struct both *b)
 	barrier_var(bytes);
 	if (bytes > sizeof(b->head) + sizeof(b->io_l1))
 		return;
+	if (bpf_ringbuf_query(&events, 0 /* BPF_RB_AVAIL_DATA */) > wakeup_bytes)
+		flags = BPF_RB_FORCE_WAKEUP;
 	if (disturbed(c, l->iova, l->n_pages) || no_room_to_spare() ||
-	    bpf_ringbuf_output(&events, l, bytes, BPF_RB_NO_WAKEUP))
+	    bpf_ringbuf_output(&events, l, bytes, flags))
 		count(PFNW_S_LOST_LEDGER, 1);
 }
 

@@ -19,6 +19,8 @@ STORM = str(BUILD / "tests/storm")
 TMP = pathlib.Path("/tmp/pfnwatch-tests")
 KERNEL = os.environ.get("LAB_KERNEL", "")
 PAGE = 4096
+# How check and trace look where a case does not care: at whole calls, or at every step of them.
+MODE = os.environ.get("PFNW_MODE", "steps")
 
 # Emulation is slow and the host may be busy: nothing healthy takes this long.
 PATIENCE = 120
@@ -325,14 +327,22 @@ class Checked:
         return self.done.account
 
 
-def check_argv(command, *options):
+def steps(mode=None):
+    """The option that brings check and trace into the mode of this boot, or into @mode."""
+    return {"steps": ["--steps"], "whole": []}[mode or MODE]
+
+
+def check_argv(command, *options, mode=None):
     path = fresh("check.json")
-    return path, [PFNWATCH, "check", "--json", path, *options, "--", *command]
+    return path, [PFNWATCH, "check", *steps(mode), "--json", path, *options, "--", *command]
 
 
-def check(command, *options, patience=PATIENCE, **how):
-    path, argv = check_argv(command, *options)
-    return Checked(run(argv, patience=patience, **how), path)
+def check(command, *options, mode=None, patience=PATIENCE, **how):
+    path, argv = check_argv(command, *options, mode=mode)
+    checked = Checked(run(argv, patience=patience, **how), path)
+    wanted = "steps" if {"--maps", "--claims", "--lie", "--no-iommu-walk"} & set(options) else mode or MODE
+    equal("mode", checked.conclusion["mode"], wanted)
+    return checked
 
 
 def conclusion(records, code):
@@ -382,10 +392,10 @@ def proven(last, code, pages, unmapped=None, known=0):
         equal("unmapped pages", last["unmaps"]["pages"], unmapped)
 
 
-def trace(*options):
+def trace(*options, mode=None):
     """pfnwatch trace in the background, attached."""
     ready = fresh("ready")
-    return start_ready([PFNWATCH, "trace", "--ready-file", ready, *options], ready)
+    return start_ready([PFNWATCH, "trace", *steps(mode), "--ready-file", ready, *options], ready)
 
 
 def interrupt(tracing, number=signal.SIGINT):

@@ -32,6 +32,7 @@ class Boot:
     mem: str = "4G"
     append: str = ""
     mutant: str = ""
+    mode: str = "steps"     # of check and trace, where a case does not choose
     allow: tuple = ()       # complaints of the kernel that the cases provoke
     timeout: int = 1200
 
