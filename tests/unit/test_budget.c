@@ -12,7 +12,7 @@
 #define EXIT ((struct bpf_insn){ .code = BPF_JMP | BPF_EXIT })
 #define CALL(n) \
 	((struct bpf_insn){ .code = BPF_JMP | BPF_CALL, .src_reg = BPF_PSEUDO_CALL, .imm = n })
-#define HELPER ((struct bpf_insn){ .code = BPF_JMP | BPF_CALL, .imm = 1 })
+#define HELPER ((struct bpf_insn){ .code = BPF_JMP | BPF_CALL, .imm = 4 })
 #define FUNC ((struct bpf_insn){ .code = BPF_LD | BPF_IMM | BPF_DW, .src_reg = BPF_PSEUDO_FUNC })
 #define FUNC_2(n) ((struct bpf_insn){ .imm = n })
 #define LOOP                \
@@ -24,7 +24,7 @@ static void logs(void **state)
 {
 	/* 6.1 and 6.12; 7.3 */
 	static const char old[] = "verification time 313 usec\n"
-				  "stack depth 80+40+0+264\n"
+				  "stack depth 80+40+264+0\n"
 				  "processed 17480 insns (limit 1000000) max_states_per_insn 13 "
 				  "total_states 993 peak_states 713 mark_read 40\n";
 	static const char new[] = "Validating f() func#1...\n"
@@ -32,8 +32,8 @@ static void logs(void **state)
 				  "stack depth max 272\n"
 				  "subprog 0 (main) main insns_self 4 insns_total 9 stack 80\n"
 				  "subprog 1 (f) global insns_self 5 insns_total 5 stack 40\n"
-				  "subprog 2 (stack ) static insns_self 0 insns_total 0 stack 0\n"
-				  "subprog 3 (g) static insns_self 0 insns_total 0 stack 264\n"
+				  "subprog 2 (stack ) static insns_self 0 insns_total 0 stack 264\n"
+				  "subprog 3 (g) static insns_self 0 insns_total 0 stack 0\n"
 				  "processed 17480 insns (limit 1000000) max_states_per_insn 13 "
 				  "total_states 993 peak_states 713 mark_read 0\n";
 	static const char *const log[] = { old, new };
@@ -48,7 +48,7 @@ static void logs(void **state)
 		assert_int_equal(b.verify_us, 313);
 		assert_int_equal(b.n_frames, 4);
 		assert_int_equal(b.frame[0], 80);
-		assert_int_equal(b.frame[3], 264);
+		assert_int_equal(b.frame[2], 264);
 		assert_int_equal(b.stack, 264);
 		assert_int_equal(b.stack_sum, 384);
 	}

@@ -225,7 +225,9 @@ def budget():
     done = kit.run([PFNWATCH, "probe", "--budget", "--json"], patience=300)
     programs = figures.of_records(kit.json_lines("probe --budget", done.out))
     holds("programs", programs, done.err)
-    clang = int((kit.BUILD / "clang-version").read_text().split(".")[0])
+    version = kit.BUILD / "clang-version"
+    holds("a note of which clang built the programs (make -B)", version.exists(), str(version))
+    clang = int(version.read_text().split(".")[0])
     committed = None
     if clang == RECORDED_CLANG:
         committed = figures.load().get((kit.KERNEL, clang), ({}, {}))[1]
