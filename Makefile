@@ -49,6 +49,7 @@ $(BUILD)/%.bpf.o: bpf/%.bpf.c $(BPF_SRC) vmlinux.h | $(BUILD)
 	$(say) BPF $@
 	$(Q)$(CLANG) $(BPF_CFLAGS) -c -o $@ $<
 	$(Q)$(LLVM_STRIP) -g $@
+	$(Q)$(CLANG) -dumpversion >$(BUILD)/clang-version
 
 $(BUILD)/%.skel.h: $(BUILD)/%.bpf.o
 	$(say) SKEL $@

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <bpf/libbpf.h>
 #include <json-c/json.h>
@@ -136,6 +137,7 @@ static void json(const struct hooks *h, const struct pfnw_calib *c, const struct
 	json_object_object_add(o, "usable", json_object_new_boolean(ret == EXIT_PROVEN));
 	json_object_object_add(o, "page_table_levels", json_object_new_int(f->levels));
 	json_object_object_add(o, "claims_beyond_first_page", json_object_new_boolean(c->have & 2));
+	json_object_object_add(o, "preempts", json_object_new_boolean(h->preempts));
 	if (ret)
 		json_object_object_add(o, "message", json_object_new_string(last_error()));
 	json_object_object_add(o, "exit_code", json_object_new_int(ret));
@@ -147,9 +149,14 @@ static void json(const struct hooks *h, const struct pfnw_calib *c, const struct
 static void budget_text(void *ctx, const struct budget *b)
 {
 	(void)ctx;
-	printf("program           %-24s %6u instructions, %7u processed, %6u states, "
-	       "stack %3u bytes (all frames %u)\n",
-	       b->program, b->insns, b->processed, b->states, b->stack, b->stack_sum);
+	if (b->rejected)
+		printf("program           %-24s %6u instructions, REJECTED: %s\n", b->program,
+		       b->insns, b->rejected);
+	else
+		printf("program           %-24s %6u instructions, %7u processed, %6u states, "
+		       "stack %3u bytes (deepest chain %u, all frames %u)\n",
+		       b->program, b->insns, b->processed, b->states, b->stack, b->stack_chain,
+		       b->stack_sum);
 }
 
 static void budget_json(void *ctx, const struct budget *b)
@@ -161,10 +168,19 @@ static void budget_json(void *ctx, const struct budget *b)
 	json_object_object_add(o, "v", json_object_new_int(1));
 	json_object_object_add(o, "program", json_object_new_string(b->program));
 	json_object_object_add(o, "instructions", json_object_new_int64(b->insns));
-	json_object_object_add(o, "processed", json_object_new_int64(b->processed));
-	json_object_object_add(o, "states", json_object_new_int64(b->states));
-	json_object_object_add(o, "stack_bytes", json_object_new_int64(b->stack));
-	json_object_object_add(o, "stack_bytes_all", json_object_new_int64(b->stack_sum));
+	if (b->rejected) {
+		json_object_object_add(o, "rejected", json_object_new_string(b->rejected));
+	} else {
+		json_object_object_add(o, "processed", json_object_new_int64(b->processed));
+		json_object_object_add(o, "states", json_object_new_int64(b->states));
+		json_object_object_add(o, "stack_bytes", json_object_new_int64(b->stack));
+		json_object_object_add(o, "stack_bytes_chain",
+				       json_object_new_int64(b->stack_chain));
+		json_object_object_add(o, "stack_bytes_all", json_object_new_int64(b->stack_sum));
+		json_object_object_add(o, "xlated_bytes", json_object_new_int64(b->xlated));
+		json_object_object_add(o, "jited_bytes", json_object_new_int64(b->jited));
+		json_object_object_add(o, "verify_us", json_object_new_int64(b->verify_us));
+	}
 	puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PLAIN |
 						       JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(o);
@@ -178,25 +194,39 @@ static int no_record(void *ctx, void *record, size_t bytes)
 	return 0;
 }
 
-/* Everything at once, as check does with an audit: the most that is ever loaded. */
+/*
+ * Everything at once, as check does with an audit, with all that trace can show and
+ * select: the most that is ever loaded. What the verifier rejects is left out and told,
+ * so that there are figures for the rest.
+ */
 static int budget(bool as_json)
 {
 	struct session s;
-	struct session_options o = { .want_iommu = true,
+	pid_t self = getpid();
+	struct session_options o = { .want_runs = true,
+				     .want_maps = true,
+				     .want_claims = true,
+				     .want_iommu = true,
 				     .want_ledger = true,
 				     .want_audit = true,
 				     .lazy = true,
 				     .want_budget = true,
 				     .children = true,
-				     .group = PFNW_NO_GROUP,
+				     .pids = &self,
+				     .n_pids = 1,
+				     .comm = "pfnwatch",
+				     .group = 0,
 				     .ring_bytes = RING_BYTES_MIN };
-	int ret = session_open(&s, &o, no_record, NULL);
+	int rejected = EXIT_PROVEN, ret;
 
+	while ((ret = session_open(&s, &o, no_record, NULL)) == EXIT_KERNEL &&
+	       budgets_leave_out(last_error()))
+		rejected = ret;
 	if (ret)
 		return ret;
 	budgets_read(s.budgets, as_json ? budget_json : budget_text, NULL);
 	session_close(&s);
-	return EXIT_PROVEN;
+	return rejected;
 }
 
 int cmd_probe(int argc, char **argv)

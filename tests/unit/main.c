@@ -14,6 +14,7 @@ int main(void)
 	failed += test_opts();
 	failed += test_text();
 	failed += test_collect();
+	failed += test_budget();
 	failed += test_ledger();
 	failed += test_ledger_random();
 	failed += test_ledger_size();

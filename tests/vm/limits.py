@@ -5,11 +5,16 @@ import os
 import pathlib
 import re
 import signal
+import sys
 
 import kit
 from kit import DMACLIENT, PFNWATCH, case, equal, holds
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/budget.d"))
+import figures      # noqa: E402
+
 RSS_MIB = 64
+RECORDED_CLANG = 14     # others are those of scripts/budget
 
 
 @case("ring-smallest")
@@ -212,3 +217,26 @@ def interrupted_check():
         checked = kit.Checked(program.end(), path)
     kit.proven(checked.conclusion, checked.code, 127, unmapped=127)
     kit.nothing_left()
+
+
+@case("budget")
+def budget():
+    """No program costs the verifier much more than is committed, or comes near its limits."""
+    done = kit.run([PFNWATCH, "probe", "--budget", "--json"], patience=300)
+    programs = figures.of_records(kit.json_lines("probe --budget", done.out))
+    holds("programs", programs, done.err)
+    version = kit.BUILD / "clang-version"
+    holds("a note of which clang built the programs (make -B)", version.exists(), str(version))
+    clang = int(version.read_text().split(".")[0])
+    committed = None
+    if clang == RECORDED_CLANG:
+        committed = figures.load().get((kit.KERNEL, clang), ({}, {}))[1]
+    wrong = figures.offences(programs, committed)
+    if wrong:
+        raise kit.Failure("\n".join(wrong))
+    equal("exit code", done.code, 0)
+    top = max(programs, key=lambda name: programs[name]["processed"])
+    deepest = max(programs, key=lambda name: programs[name]["chain"])
+    kit.note(f"{len(programs)} programs, {top} processed {programs[top]['processed']}, "
+             f"{deepest} stack {programs[deepest]['chain']}, clang {clang}"
+             f"{'' if committed else ': only the absolute limits'}")

@@ -84,7 +84,7 @@ def boots():
              "trace-quiet-duration", "audit-empty", "audit-input", "audit-rounds")
         boot(f"{kernel}/{other}/limits", kernel, other, "trace-filters", "trace-latency-host",
              "ring-", "contexts-", "blind-", "two-at-once", "killed-", "interrupted-",
-             "one-gib-scattered", mem="5G")
+             "one-gib-scattered", "budget", mem="5G")
         boot(f"{kernel}/{one}/storm", kernel, one, "storm")
         boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles")
         boot(f"{kernel}/{other}/audit", kernel, other, "audit-qemu", "audit-many", "audit-stale",
@@ -108,7 +108,7 @@ def boots():
     some = ("layout", "bar-huge", "qemu-guest", "probe")
     boot("6.12/virtio", "6.12", "virtio", *some, **HUGE)
     boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
-    boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-")
+    boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget")
     boot(f"{NEWEST}/intel", NEWEST, "intel", *some, **HUGE)
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "trace-maps-claims",
