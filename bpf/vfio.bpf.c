@@ -704,14 +704,21 @@ static long pages_of_ptes(u32 k, void *arg)
 	if (!c || i >= n)
 		return 1;
 	if (i + CHUNK <= n) {
+		u64 *pte = &c->snap.pte[i & (BATCH_PAGES - CHUNK)];
+		u64 *page = &c->buf[i & (BATCH_PAGES - CHUNK)];
+
 #pragma unroll
 		for (u32 j = 0; j < CHUNK; j++) {
-			e = c->snap.pte[(i & (BATCH_PAGES - CHUNK)) + j];
-			a = e & fmt.addr_mask;
-			diff |= c->buf[(i & (BATCH_PAGES - CHUNK)) + j] ^ (vmemmap + (a >> 6));
-			run |= a ^ first;
+			e = pte[j];
 			all &= e;
+			a = e & fmt.addr_mask;
+			diff |= page[j] ^ (vmemmap + (a >> 6));
+			run |= a ^ first;
 			first += PAGE_BYTES;
+			/* one after the other: else all is read first, and spilled */
+			barrier_var(first);
+			barrier_var(diff);
+			barrier_var(run);
 		}
 	} else {
 		for (u32 j = 0; j < CHUNK; j++) {

@@ -162,8 +162,8 @@ NEXT(pfnw_ev_ledger, dma_iova, dma_va);
 NEXT(pfnw_ev_ledger, dma_va, op);
 NEXT(pfnw_ev_ledger, op, n);
 NEXT(pfnw_ev_ledger, n, prot);
-NEXT(pfnw_ev_ledger, prot, pad);
-NEXT(pfnw_ev_ledger, pad, run);
+NEXT(pfnw_ev_ledger, prot, kind);
+NEXT(pfnw_ev_ledger, kind, run);
 LAST(pfnw_ev_ledger, run);
 
 FIRST(pfnw_ev_change, h);

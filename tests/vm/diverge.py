@@ -61,13 +61,13 @@ def large_and_small(lies):
     holds("lies about large pages and small ones", sizes[0] == 1 and sizes[-1] >= 512, sizes)
 
 
-def lying(what, *clients, **parameters):
+def lying(what, *clients, mode=None, **parameters):
     """One check over all the clients, whose IOVAs differ."""
     accounts = [kit.fresh("account") for _ in clients]
     script = "; ".join(" ".join(map(str, [DMACLIENT, *client, "--list-pages", "--account", path]))
                        for client, path in zip(clients, accounts))
     with kit.Liar(what, **parameters) as liar:
-        result = kit.check(["sh", "-c", script], "--ring-size", "32M")
+        result = kit.check(["sh", "-c", script], "--ring-size", "32M", mode=mode)
         lies = liar.lies()
     accounts = [kit.json_lines("the account", pathlib.Path(a).read_text()) for a in accounts]
     truth(lies, accounts)

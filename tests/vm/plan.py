@@ -76,24 +76,29 @@ def boots():
     for kernel in KERNELS:
         for iommu in IOMMUS:
             here = f"{kernel}/{iommu}"
+            # each mode on each kernel and on each IOMMU
+            mode = "whole" if (kernel == KERNELS[0]) == (iommu == IOMMUS[0]) else "steps"
             boot(here, kernel, iommu, "layout", "bar-huge", "qemu-guest", "trace-maps-claims", "trace-text",
-                 "probe", "audit-layout", "ls-layouts", **HUGE)
+                 "probe", "audit-layout", "ls-layouts", mode=mode, **HUGE)
         # What does not depend on the IOMMU: on one of them, not the same on both kernels.
         one, other = IOMMUS if kernel == KERNELS[0] else reversed(IOMMUS)
+        mode, other_mode = ("whole", "steps") if kernel == KERNELS[0] else ("steps", "whole")
         boot(f"{kernel}/{one}/input", kernel, one, *bad, "help", "no-colours", "json-versions",
-             "trace-quiet-duration", "audit-empty", "audit-input", "audit-rounds")
+             "trace-quiet-duration", "audit-empty", "audit-input", "audit-rounds", mode=mode)
         boot(f"{kernel}/{other}/limits", kernel, other, "trace-filters", "trace-latency-host",
              "ring-", "contexts-", "blind-", "two-at-once", "killed-", "interrupted-",
-             "one-gib-scattered", "budget", mem="5G")
-        boot(f"{kernel}/{one}/storm", kernel, one, "storm")
-        boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles")
+             "one-gib-", "budget", mem="5G")
+        boot(f"{kernel}/{one}/storm", kernel, one, "storm", mode=mode)
+        boot(f"{kernel}/{other}/storm", kernel, other, "storm", mode=other_mode)
+        boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles", mode=mode)
         boot(f"{kernel}/{other}/audit", kernel, other, "audit-qemu", "audit-many", "audit-stale",
              "audit-narrowed", "audit-killed", "audit-rights", "audit-while", "audit-storm",
              mem="6G")
         boot(f"{kernel}/{one}/diverge", kernel, one, "diverge-", **LIED_TO)
         boot(f"{kernel}/{one}/smp1-4-levels", kernel, one, "layout", "probe", smp=1, la57=False,
-             **HUGE)
-        boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1)
+             mode=other_mode, **HUGE)
+        boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1,
+             mode=mode)
         boot(f"{kernel}/{one}/audit-cost", kernel, one, "audit-cost", icount=True, smp=1, mem="5G",
              timeout=1500)
         boot(f"{kernel}/{one}/lockdown", kernel, one, "bad-lockdown",
@@ -106,14 +111,14 @@ def boots():
             boot(f"{kernel}/{one}/{name}", kernel, one, f"{name}", *extra, mutant=name)
     # What is new: other functions in mm and iommu, and an IOMMU without tables in memory.
     some = ("layout", "bar-huge", "qemu-guest", "probe")
-    boot("6.12/virtio", "6.12", "virtio", *some, **HUGE)
+    boot("6.12/virtio", "6.12", "virtio", *some, mode="whole", **HUGE)
     boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
-    boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget")
-    boot(f"{NEWEST}/intel", NEWEST, "intel", *some, **HUGE)
+    boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget", mode="whole")
+    boot(f"{NEWEST}/intel", NEWEST, "intel", *some, mode="whole", **HUGE)
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "trace-maps-claims",
          "trace-text", smp=1, la57=False, **HUGE)
-    boot(f"{NEWEST}/virtio/storm", NEWEST, "virtio", "storm", "interrupted-")
+    boot(f"{NEWEST}/virtio/storm", NEWEST, "virtio", "storm", "interrupted-", mode="whole")
     for name in NEWEST_MUTANTS:
         boot(f"{NEWEST}/intel/{name}", NEWEST, "intel", name, mutant=name)
     boot(f"{NEWEST}/intel/map-fails", NEWEST, "intel", "map-fails", mutant="skip-unmap")

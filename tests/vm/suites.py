@@ -5,7 +5,7 @@ import importlib
 import pathlib
 
 MODULES = ("layouts", "clients", "tracing", "badinput", "limits", "mutants", "audits", "diverge",
-           "stale")
+           "stale", "whole")
 MUTANTS = pathlib.Path(__file__).resolve().parent.parent / "mutants"
 
 

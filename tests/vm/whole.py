@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+"""Whole calls: nothing is seen of a call's steps, and all of what came of them.
+
+The same lies as for every step, told by the kernel's own code (tests/mutants) and by its IOMMU
+driver (tests/modules/pfndiverge). What differs is how a wrong page is named: what was asked of the
+IOMMU is not known any more, so a frame in its table that the page table does not have breaks the
+rule pfn, whoever it was that erred.
+"""
+
+import functools
+import pathlib
+import re
+
+import diverge
+import kit
+import mutants
+from kit import DMACLIENT, PAGE, case, equal, holds
+
+# --- bugs of type1 -----------------------------------------------------------------------------
+
+
+def names_exactly_the_wrong(mutant):
+    kit.load_pfnscatter(mutants.SCATTERED_PAGES, "reverse")
+    accounts = [kit.fresh("account"), kit.fresh("account")]
+    commands = [mutants.client(options) + ["--account", account]
+                for options, account in zip((mutant.large, mutant.small), accounts)]
+    script = "; ".join(" ".join(command) for command in commands)
+    result = kit.check(["sh", "-c", script], "--ring-size", "32M", mode="whole")
+    seen = all_wrong = 0
+    for path in accounts:
+        account = kit.json_lines("the account", pathlib.Path(path).read_text())
+        seen += kit.total(account)["pages"]
+        pages = {p.iova: p for p in mutants.pages_of_account(account)}
+        wrong = {iova for iova, page in pages.items() if mutant.wrong(page)}
+        records = mutants.named(result, account)
+        equal("verdicts", {r["type"] for r in records}, {"mismatch"})
+        kit.same_set("pages named", kit.each_page(records), wrong)
+        equal("pages in records", len(kit.each_page(records)), len(wrong))
+        for record in records:
+            page = pages[kit.number(record["iova"])]
+            equal(f"rules of {record}", record["rules"], list(mutant.rules))
+            equal("va", kit.number(record["va"]), page.va)
+            equal("frame by the page table", kit.number(record["table_pfn"]), page.pfn)
+            holds("kernel stack", any("vfio" in line for line in record["stack"]), record["stack"])
+            if mutant.mapped:
+                equal(f"frame that {page} is mapped to", kit.number(record["pfn"]),
+                      mutant.mapped(page))
+        all_wrong += len(wrong)
+    equal("exit code", result.code, 1)
+    equal("pages", result.pages, dict(seen=seen, match=seen - all_wrong, mismatch=all_wrong,
+                                      stale=0, raced=0, unverified=0, lost=0))
+    rules = dict.fromkeys(result.conclusion["rules"], 0)
+    rules.update(dict.fromkeys(mutant.rules, all_wrong))
+    equal("broken rules", result.conclusion["rules"], rules)
+    kit.note(f"{all_wrong} wrong of {seen} pages, all of them named")
+
+
+for _mutant in mutants.MUTANTS.values():
+    case(f"{_mutant.name}-whole")(functools.partial(names_exactly_the_wrong, _mutant))
+
+
+# --- an IOMMU driver that lies -----------------------------------------------------------------
+
+def installed(what):
+    checked = diverge.lying(what, diverge.MANY, diverge.FEW + diverge.WITNESS[what], nth=3,
+                            mode="whole")
+    records = kit.of_type(checked.result.records, "mismatch")
+    diverge.large_and_small(checked.lies)
+    equal("records", checked.types(), {"mismatch"})
+    kit.same_set("pages named", kit.each_page(records), checked.lied)
+    equal("pages in records", len(kit.each_page(records)), len(checked.lied))
+    broken = dict.fromkeys(checked.result.conclusion["rules"], 0)
+    for record in records:
+        iova = kit.number(record["iova"])
+        lie = next(lie for lie in checked.lies if iova in kit.each_page([lie]))
+        # an owner who asked for "r" and got "rw" has more than was asked for
+        rule = dict(pa="pfn", size="iommu-differs").get(what) or (
+            "prot" if lie["asked_prot"] == "r" else "iommu-differs")
+        equal("rules", record["rules"], [rule])
+        broken[rule] += record["pages"]
+        equal("frame by the page table", kit.number(record["table_pfn"]),
+              kit.number(lie["asked"]) // PAGE + kit.each_page([lie]).index(iova))
+        diverge.walked(record, lie)
+    equal("broken rules", checked.result.conclusion["rules"], broken)
+    equal("exit code", checked.result.code, 1)
+    diverge.pages_are(checked, mismatch=len(checked.lied))
+    diverge.device_disagrees(checked.accounts[1], [i for i in checked.lied if i < 0x20000000])
+    kit.note(f"{len(checked.lied)} of {checked.seen} pages, all of them named")
+
+
+for _what in diverge.WITNESS:
+    case(f"diverge-whole-{_what}")(functools.partial(installed, _what))
+
+
+@case("diverge-whole-leave")
+def leave():
+    """Entries that stay after an unmap."""
+    checked = diverge.lying("leave", diverge.MANY, diverge.FEW + ["--dma-gone"], nth=3,
+                            mode="whole")
+    equal("records", checked.types(), {"breach"})
+    equal("rules", {r["rule"] for r in checked.breaches}, {"leak"})
+    kit.same_set("pages named", kit.each_page(checked.breaches), checked.lied)
+    equal("pages in records", len(kit.each_page(checked.breaches)), len(checked.lied))
+    diverge.pages_are(checked)
+    diverge.broken_by(checked, leak=len(checked.lied))
+    equal("unmapped pages: those that are gone", checked.result.conclusion["unmaps"]["pages"],
+          checked.seen - len(checked.lied))
+    kit.note(f"{len(checked.lied)} of {checked.seen} pages stay, all of them named")
+
+
+@case("diverge-whole-take")
+def take():
+    """The last page of one vfio_dma, and the first of the next goes with it."""
+    start = 0x10000000 + 19 * PAGE
+    checked = diverge.lying("take", diverge.TWO, lo=start - PAGE, hi=start + PAGE - 1,
+                            mode="whole")
+    record = diverge.one_page(checked, start)
+    equal("the vfio_dma that it is missing from", kit.number(record["dma"]["iova"]), start)
+
+
+@case("diverge-whole-off")
+def honest():
+    checked = diverge.lying("off", diverge.MANY, diverge.FEW + ["--dma-check", "both"],
+                            mode="whole")
+    kit.proven(checked.result.conclusion, checked.result.code, checked.seen, checked.seen)
+
+
+# --- more than there is room for ---------------------------------------------------------------
+
+def ledger_behind(pages, *options, mode):
+    """Held while the ledger is compared with the kernel's tables."""
+    ready = kit.fresh("ready")
+    path, argv = kit.check_argv([DMACLIENT, "--layout", "scattered", "--pages", pages, "--brief",
+                                 "--unmap", "none", "--hold", 3, "--ready-file", ready],
+                                *options, mode=mode)
+    checked = kit.Checked(kit.run(argv, patience=600), path)
+    kit.proven(checked.conclusion, checked.code, pages)
+    ledger = checked.conclusion["ledger"]
+    holds("times that it was behind, and read anew",
+          ledger["losses"] > 0 and ledger["read_anew"] > 0, ledger)
+    equal("pages in which ledger and kernel differ", ledger["differ_pages"], 0)
+    kit.note(f"behind {ledger['losses']} times, read anew {ledger['read_anew']} times")
+
+
+for _mode in ("whole", "steps"):
+    case(f"ring-ledger-{_mode}")(functools.partial(
+        ledger_behind, 65537, "--ring-size", "16K", mode=_mode))
+
+
+@case("one-gib-whole")
+def one_gib():
+    """262,144 runs with default buffers: proven, nothing lost, little memory."""
+    pages = 262144
+    status = kit.fresh("status")
+    script = (f"{DMACLIENT} --layout scattered --pages {pages} --brief; code=$?; "
+              f"cat /proc/$PPID/status >{status}; exit $code")
+    checked = kit.check(["sh", "-c", script], mode="whole")
+    kit.proven(checked.conclusion, checked.code, pages, unmapped=pages)
+    peak = int(re.search(r"^VmHWM:\s+(\d+) kB", pathlib.Path(status).read_text(), re.M)[1]) / 1024
+    holds("peak resident memory in MiB, at most 64", peak <= 64, peak)
+    kit.note(f"peak resident {peak:.1f} MiB")
