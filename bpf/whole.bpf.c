@@ -63,6 +63,7 @@ static __always_inline void whole_table(struct context *c, struct both *b)
 {
 	struct pfnw_ev_ledger *l = &b->record;
 	u64 bytes = b->n, flags = BPF_RB_NO_WAKEUP;
+	bool lost;
 
 	ledger_flush(c);
 	ledger_head(c, l, PFNW_LEDGER_TABLE);
@@ -72,12 +73,12 @@ static __always_inline void whole_table(struct context *c, struct both *b)
 	l->prot = b->prot;
 	l->kind = b->t.f.kind;
 	bytes = sizeof(b->head) + bytes * 8;
-	barrier_var(bytes);
-	if (bytes > sizeof(b->head) + sizeof(b->io_l1))
-		return;
 	if (bpf_ringbuf_query(&events, 0 /* BPF_RB_AVAIL_DATA */) > wakeup_bytes)
 		flags = BPF_RB_FORCE_WAKEUP;
-	if (disturbed(c, l->iova, l->n_pages) || no_room_to_spare() ||
+	lost = disturbed(c, l->iova, l->n_pages) || no_room_to_spare();
+	/* bounded last: the verifier of 6.1 forgets what it knew of a number in between */
+	barrier_var(bytes);
+	if (lost || bytes > sizeof(b->head) + sizeof(b->io_l1) ||
 	    bpf_ringbuf_output(&events, l, bytes, flags))
 		count(PFNW_S_LOST_LEDGER, 1);
 }
