@@ -17,7 +17,8 @@ struct pfnw_container {
 	__u64 seq; /* of the last ledger record */
 	__u64 begun, ended; /* calls that map or unmap; equal: none is under way */
 	__u64 unmaps_begun, unmaps_ended; /* of whole vfio_dmas, under the container's lock */
-	__u64 seen_free; /* its lock was free once since we count: no unmap is unknown */
+	__u32 seen_free; /* its lock was free once since we count: no unmap is unknown */
+	__u32 was_empty; /* it had no domain when it was first seen: nothing was mapped before */
 	__u64 domain_calls; /* begun and ended, that attach or detach a group */
 	struct {
 		__u64 iova, bytes;

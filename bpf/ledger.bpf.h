@@ -14,6 +14,7 @@
 static __always_inline struct pfnw_container *container_of_call(u64 iommu)
 {
 	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu), *blank_one;
+	struct vfio_iommu *i = (void *)iommu;
 	u32 zero = 0;
 
 	if (k)
@@ -22,8 +23,10 @@ static __always_inline struct pfnw_container *container_of_call(u64 iommu)
 	if (blank_one)
 		bpf_map_update_elem(&containers, &iommu, blank_one, BPF_NOEXIST);
 	k = bpf_map_lookup_elem(&containers, &iommu);
-	if (k && !k->generation)
+	if (k && !k->generation) {
+		k->was_empty = BPF_CORE_READ(i, domain_list.next) == &i->domain_list;
 		__sync_val_compare_and_swap(&k->generation, 0, bpf_ktime_get_ns());
+	}
 	return k;
 }
 

@@ -376,7 +376,9 @@ static bool rebuild_one(struct live *l, struct rebuild *r)
 		return true;
 	}
 	ledger_drop_container(l->ledger, r->container);
-	if (audit_read_ledger(l->session, &k, l->ledger, NULL))
+	/* of a container that began before our eyes everything was seen when it was mapped */
+	if (audit_read_ledger(l->session, &k, l->ledger, before.was_empty ? before.generation : 0,
+			      NULL))
 		return false;
 	since = since_then(l, &k, &before);
 	if (since == SINCE_GONE)
@@ -796,7 +798,7 @@ static void compare_one(struct live *l, struct ledger *kernel, uint64_t containe
 		return;
 	}
 	for (int tries = 0; tries < COMPARE_TRIES; tries++) {
-		if (!audit_read_ledger(l->session, &k, kernel, NULL) &&
+		if (!audit_read_ledger(l->session, &k, kernel, 0, NULL) &&
 		    since_then(l, &k, &before) == SINCE_QUIET &&
 		    !ledger_order_out_of_order(l->order, container))
 			return;

@@ -205,7 +205,7 @@ def _qemu_argv(tree, iommu, settings, folder, ports):
         need_tool("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config",
         "-display", "none", "-no-reboot",
         "-machine", iommu.machine, "-accel", accel, "-cpu", cpu,
-        "-smp", str(1 if settings.icount else settings.smp), "-m", settings.mem,
+        "-smp", str(settings.smp), "-m", settings.mem,
         "-kernel", str(tree.vmlinuz), "-initrd", str(folder / "initrd"),
         "-append", " ".join(filter(None, (KERNEL_ARGS, iommu.append, settings.append))),
         "-device", iommu.device,

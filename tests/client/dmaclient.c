@@ -145,6 +145,7 @@ static int finish_cycle(struct client *client)
 		return -1;
 	pause_at(client, PAUSE_CHANGED, "changed");
 	nap(opt->hold);
+	nap(opt->rest);
 	run_unmap(run);
 	stale_undo(run);
 	if (opt->dma_gone)
@@ -162,6 +163,7 @@ static void run_cycles(struct client *client)
 
 	for (unsigned int cycle = 0; cycle < opt->repeat && !stopped; cycle++) {
 		run->space.next = start;
+		nap(opt->rest);
 		run_map(run);
 		if (opt->dma_verify)
 			witness_verify(&client->witness, run->mappings, run->count);

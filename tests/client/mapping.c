@@ -12,11 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-static uint64_t now_ns(void)
+static uint64_t now_ns(clockid_t clock)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(clock, &t);
 	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
 }
 
@@ -24,10 +24,11 @@ void mapping_map(struct vfio *vfio, struct mapping *mapping)
 {
 	const struct buffer *buffer = &mapping->buffer;
 
-	uint64_t t = now_ns();
+	uint64_t t = now_ns(CLOCK_MONOTONIC), cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
 
 	mapping->map_err = vfio_map(vfio, buffer->va, mapping->iova, buffer->bytes, buffer->flags);
-	mapping->map_ns = now_ns() - t;
+	mapping->map_cpu_ns = now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
+	mapping->map_ns = now_ns(CLOCK_MONOTONIC) - t;
 	mapping->mapped = !mapping->map_err;
 	mapping->pid = getpid();
 	mapping->map_tid = gettid();
@@ -35,13 +36,14 @@ void mapping_map(struct vfio *vfio, struct mapping *mapping)
 
 void mapping_unmap(struct vfio *vfio, struct mapping *mapping)
 {
-	uint64_t t = now_ns();
+	uint64_t t = now_ns(CLOCK_MONOTONIC), cpu = now_ns(CLOCK_THREAD_CPUTIME_ID);
 
 	if (!mapping->mapped)
 		return;
 	mapping->unmap_err =
 		vfio_unmap(vfio, mapping->iova, mapping->buffer.bytes, &mapping->unmapped_bytes);
-	mapping->unmap_ns = now_ns() - t;
+	mapping->unmap_cpu_ns = now_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
+	mapping->unmap_ns = now_ns(CLOCK_MONOTONIC) - t;
 	mapping->unmap_tid = gettid();
 	mapping->mapped = mapping->unmap_err != 0;
 }
@@ -102,11 +104,11 @@ void mapping_tell_map(struct layout_env *env, const struct mapping *mapping)
 		"{\"type\":\"map\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR
 		"\",\"iova\":\"0x%" PRIx64
 		"\",\"bytes\":%zu,\"pages\":%zu,\"flags\":\"%s\",\"runs\":%s,\"pfns_by\":\"%s\",\"map_ns\":%" PRIu64
-		",\"pid\":%d,\"tid\":%d}",
+		",\"map_cpu_ns\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
 		layout->name, (uintptr_t)buffer->va, mapping->iova, buffer->bytes, pages,
 		flags_name(buffer->flags), runs_text,
-		layout->pfn_source ? layout->pfn_source : "pagemap", mapping->map_ns, getpid(),
-		mapping->map_tid);
+		layout->pfn_source ? layout->pfn_source : "pagemap", mapping->map_ns,
+		mapping->map_cpu_ns, getpid(), mapping->map_tid);
 	if (env->opt->list_pages)
 		tell_pages(mapping, pfns);
 	free(pfns);
@@ -129,8 +131,9 @@ void mapping_tell_unmap(struct layout_env *env, const struct mapping *mapping)
 		return;
 	account_line("{\"type\":\"unmap\",\"layout\":\"%s\",\"va\":\"0x%" PRIxPTR
 		     "\",\"iova\":\"0x%" PRIx64 "\",\"bytes\":%" PRIu64 ",\"pages\":%" PRIu64
-		     ",\"unmap_ns\":%" PRIu64 ",\"pid\":%d,\"tid\":%d}",
+		     ",\"unmap_ns\":%" PRIu64 ",\"unmap_cpu_ns\":%" PRIu64
+		     ",\"pid\":%d,\"tid\":%d}",
 		     buffer->layout->name, (uintptr_t)buffer->va, mapping->iova,
 		     mapping->unmapped_bytes, mapping->unmapped_bytes >> PG_SHIFT,
-		     mapping->unmap_ns, getpid(), mapping->unmap_tid);
+		     mapping->unmap_ns, mapping->unmap_cpu_ns, getpid(), mapping->unmap_tid);
 }

@@ -20,6 +20,7 @@ struct mapping {
 	pid_t pid; /* that mapped it */
 	pid_t map_tid;
 	uint64_t map_ns, unmap_ns; /* of the ioctl, CLOCK_MONOTONIC */
+	uint64_t map_cpu_ns, unmap_cpu_ns; /* the same, only while this thread ran */
 	pid_t unmap_tid;
 	uint64_t unmapped_bytes;
 	/* Of the tags on its pages. */

@@ -57,6 +57,47 @@ static void op_cow(char *p)
 	madvise(p, PAGE, MADV_DONTNEED);
 }
 
+#define AREA_PAGES 64
+
+/* Page faults, and no hooked function. The area goes in one zap. */
+static void op_fault(char *p)
+{
+	char *area = mmap(NULL, AREA_PAGES * PAGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)p;
+	if (area == MAP_FAILED) {
+		perror("mmap");
+		exit(1);
+	}
+	madvise(area, AREA_PAGES * PAGE, MADV_NOHUGEPAGE);
+	for (int i = 0; i < AREA_PAGES; i++)
+		area[i * PAGE] = 1;
+	munmap(area, AREA_PAGES * PAGE);
+}
+
+/* One zap, of nothing. */
+static void op_mmap(char *p)
+{
+	(void)p;
+	munmap(page(), PAGE);
+}
+
+/* A child that ends at once: a zap for each of its VMAs, copies on write on both sides. */
+static void op_fork(char *p)
+{
+	pid_t child = fork();
+
+	if (!child) {
+		p[0]++;
+		_exit(0);
+	}
+	if (child < 0 || waitpid(child, NULL, 0) < 0) {
+		perror("fork");
+		exit(1);
+	}
+}
+
 /* move_page_tables() twice. */
 static void op_mremap(char *p)
 {
@@ -73,12 +114,13 @@ int main(int argc, char **argv)
 	static const struct op {
 		const char *name;
 		void (*run)(char *p);
-		int hooks; /* calls of hooked functions in one */
+		int hooks; /* calls of hooked functions in one; 0: many, not counted */
+		int less; /* rounds are fewer by that factor */
 	} ops[] = {
-		{ "dontneed", op_dontneed, 1 },
-		{ "mprotect", op_mprotect, 2 },
-		{ "cow", op_cow, 2 },
-		{ "mremap", op_mremap, 2 },
+		{ "dontneed", op_dontneed, 1, 1 }, { "mprotect", op_mprotect, 2, 1 },
+		{ "cow", op_cow, 2, 1 },	   { "mremap", op_mremap, 2, 1 },
+		{ "fault", op_fault, 1, 16 },	   { "mmap", op_mmap, 1, 1 },
+		{ "fork", op_fork, 0, 64 },
 	};
 	int n = argc > 1 ? atoi(argv[1]) : 20000;
 
@@ -87,17 +129,18 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		int rounds = n / ops[i].less > 0 ? n / ops[i].less : 1;
 		char *p = page();
 		double t;
 
 		ops[i].run(p); /* the tables are there from now on */
 		t = now_ns();
-		for (int k = 0; k < n; k++)
+		for (int k = 0; k < rounds; k++)
 			ops[i].run(p);
 		t = now_ns() - t;
 		printf("{\"type\":\"op\",\"op\":\"%s\",\"rounds\":%d,\"hooked_calls\":%d,"
 		       "\"ns\":%.1f}\n",
-		       ops[i].name, n, ops[i].hooks, t / n);
+		       ops[i].name, rounds, ops[i].hooks, t / rounds);
 	}
 	return 0;
 }

@@ -59,6 +59,8 @@ static const char help[] =
 	"  --fork               map in a child process\n"
 	"  --linger SECONDS     with --fork: the parent keeps the container that long\n"
 	"                       after the child is gone\n"
+	"  --rest SECONDS       sleep before each round of mapping or unmapping calls: what\n"
+	"                       the kernel put off is done then, and not on their account\n"
 	"  --hold SECONDS       sleep with everything mapped; SIGTERM ends it early\n"
 	"  --ready-file PATH    created when everything is mapped and changed\n"
 	"  --pause WHERE        tell a ready record and wait there for a line, or the end,\n"
@@ -250,6 +252,7 @@ enum {
 	O_SEED,
 	O_FORK,
 	O_LINGER,
+	O_REST,
 	O_HOLD,
 	O_READY_FILE,
 	O_PAUSE,
@@ -293,6 +296,7 @@ static const struct option long_options[] = {
 	{ "seed", required_argument, NULL, O_SEED },
 	{ "fork", no_argument, NULL, O_FORK },
 	{ "linger", required_argument, NULL, O_LINGER },
+	{ "rest", required_argument, NULL, O_REST },
 	{ "hold", required_argument, NULL, O_HOLD },
 	{ "ready-file", required_argument, NULL, O_READY_FILE },
 	{ "pause", required_argument, NULL, O_PAUSE },
@@ -390,6 +394,9 @@ static void take_option(struct options *opt, int c, const char *name)
 		break;
 	case O_LINGER:
 		opt->linger = seconds(name, optarg);
+		break;
+	case O_REST:
+		opt->rest = seconds(name, optarg);
 		break;
 	case O_HOLD:
 		opt->hold = seconds(name, optarg);

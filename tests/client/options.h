@@ -70,6 +70,7 @@ struct options {
 	uint64_t seed;
 	double hold;
 	double linger;
+	double rest; /* before the calls of a cycle that map, and that unmap */
 	const char *ready_file;
 	bool fork;
 	unsigned int pauses;

@@ -167,6 +167,7 @@ void run_map(struct run *run)
 			continue;
 		run->maps++;
 		run->pages += mapping->buffer.bytes >> PG_SHIFT;
+		run->map_cpu_ns += mapping->map_cpu_ns;
 	}
 }
 
@@ -242,6 +243,7 @@ void run_unmap(struct run *run)
 			continue;
 		run->unmaps++;
 		run->unmapped_pages += mapping->unmapped_bytes >> PG_SHIFT;
+		run->unmap_cpu_ns += mapping->unmap_cpu_ns;
 	}
 }
 
@@ -249,9 +251,11 @@ void run_tell_total(const struct run *run, unsigned int cycles)
 {
 	account_line("{\"type\":\"total\",\"cycles\":%u,\"maps\":%" PRIu64 ",\"pages\":%" PRIu64
 		     ",\"unmaps\":%" PRIu64 ",\"unmapped_pages\":%" PRIu64
+		     ",\"map_cpu_ns\":%" PRIu64 ",\"unmap_cpu_ns\":%" PRIu64
 		     ",\"errors\":%lu,\"unavailable\":%lu,\"pid\":%d}",
 		     cycles, run->maps, run->pages, run->unmaps, run->unmapped_pages,
-		     account_errors(), account_unavailables(), getpid());
+		     run->map_cpu_ns, run->unmap_cpu_ns, account_errors(), account_unavailables(),
+		     getpid());
 }
 
 void run_finish(struct run *run)

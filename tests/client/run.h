@@ -18,6 +18,7 @@ struct run {
 	uint64_t pages;
 	uint64_t unmaps;
 	uint64_t unmapped_pages;
+	uint64_t map_cpu_ns, unmap_cpu_ns; /* in these calls, by their threads */
 
 	/* A device was told to change, which concerns all mappings of it. */
 	bool device_changed;
