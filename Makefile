@@ -3,6 +3,8 @@
 # make unit       native unit tests
 # make test       unit tests, then everything in the lab
 # make demo       installs what is missing, builds, boots the lab, shows the main job
+# make bench      what pfnwatch costs, on every kernel, against other tools (about an hour)
+# make bench-check   is anything dearer than what is committed?
 # make install    DESTDIR= PREFIX=
 BUILD := build
 PREFIX ?= /usr/local
@@ -34,7 +36,7 @@ SKEL := $(BUILD)/pfnwatch.skel.h $(BUILD)/calib.skel.h
 BPF_SRC := $(wildcard bpf/*)
 
 .DELETE_ON_ERROR:
-.PHONY: all unit test vmtest demo install clean client deps
+.PHONY: all unit test vmtest demo bench bench-check install clean client deps
 all: $(BUILD)/pfnwatch
 
 $(BUILD)/pfnwatch: $(USER_OBJ)
@@ -69,6 +71,16 @@ install: all
 
 clean:
 	$(Q)rm -rf $(BUILD)
+
+bench:
+	$(Q)scripts/deps --bench
+	$(Q)$(MAKE) all client
+	$(Q)scripts/bench
+
+bench-check:
+	$(Q)scripts/deps
+	$(Q)$(MAKE) all client
+	$(Q)scripts/bench --check
 
 demo:
 	$(Q)scripts/demo

@@ -25,7 +25,7 @@ struct side {
 enum side_what { SIDE_FAULT, SIDE_NONE, SIDE_AWAY, SIDE_LEAF, SIDE_TABLE };
 
 /* Entries that are compared in one call of a callback: more of them make it cheaper. */
-#define STRIDE 64
+#define STRIDE 128
 /* Leaves of 2 MiB that are compared at once. */
 #define LINE 16
 
@@ -283,6 +283,7 @@ struct zip {
 	u64 n; /* pages */
 	u64 iova; /* of the first */
 	u64 want; /* bytes: physical address of the first, where one side is a leaf */
+	u64 first; /* zip_cpu(): the first entry, what the others should be like */
 	u64 diff, all_cpu, all_io, any_io;
 };
 
@@ -332,12 +333,13 @@ static long zip_cpu(u32 k, void *arg)
 {
 	struct zip *l = arg;
 	struct both *b = l->b;
-	u64 diff = l->diff, all = l->all_cpu, want, c;
+	u64 diff = l->diff, want, c;
 	u64 n = l->n, i = (u64)k * STRIDE;
 
 	if (!b || i >= n)
 		return 1;
-	want = l->want + i * PAGE_BYTES;
+	/* with the flags of the first: what all have, and all have not, is in diff too */
+	want = l->first + i * PAGE_BYTES;
 	if (i + STRIDE <= n) {
 		u64 *cpu = &b->cpu_l1[i & (512 - STRIDE)];
 
@@ -345,10 +347,8 @@ static long zip_cpu(u32 k, void *arg)
 		for (u32 j = 0; j < STRIDE; j++) {
 			/* the flags are below, and stay */
 			c = cpu[j] - j * PAGE_BYTES;
-			all &= c;
 			diff |= c ^ want;
 			barrier_var(diff);
-			barrier_var(all);
 		}
 	} else {
 		for (u32 j = 0; j < STRIDE; j++) {
@@ -356,13 +356,11 @@ static long zip_cpu(u32 k, void *arg)
 
 			c = b->cpu_l1[i & 511];
 			diff |= c ^ want;
-			all &= c;
 			want += more * PAGE_BYTES;
 			i += more;
 		}
 	}
-	l->diff = diff & fmt.addr_mask;
-	l->all_cpu = all;
+	l->diff = diff;
 	return 0;
 }
 
@@ -436,8 +434,10 @@ __noinline int step_equal(struct both *b)
 			bpf_loop(512 / CHUNK, zip_io, &l, 0);
 		}
 	} else if (b->cpu.what == SIDE_TABLE && b->io.what == SIDE_LEAF) {
-		l.want = b->io.pa;
+		l.first = b->cpu_l1[0];
 		bpf_loop(512 / STRIDE, zip_cpu, &l, 0);
+		l.all_cpu = l.first & ~l.diff;
+		l.diff = (l.diff | (l.first ^ b->io.pa)) & fmt.addr_mask;
 		l.all_io = l.any_io = ~0ULL; /* the leaf's rights are in upper */
 	} else if (b->cpu.what == SIDE_LEAF && b->io.what == SIDE_TABLE) {
 		l.want = b->cpu.pa;
@@ -489,6 +489,8 @@ __noinline int line_equal(struct both *b)
 		return 0;
 	cpu = &b->cpu_l2[ci];
 	io = &b->io_l2[ii];
+	if (!(cpu[0] & CPU_PSE))
+		return 0; /* what is most often so */
 #pragma unroll
 	for (u32 j = 0; j < LINE; j++) {
 		c = cpu[j];

@@ -17,14 +17,19 @@
  */
 #define WATCH_SLOTS 8
 static u64 watch_slot[WATCH_SLOTS];
+static u64 watch_more; /* mms in a slot but the first: mostly nobody */
 static u64 watch_many; /* mms without a slot */
 static u64 n_changing; /* entries in changing */
 
 /* No is certain. */
 static __always_inline bool may_be_watched(u64 mm)
 {
+	if (watch_slot[0] == mm)
+		return true;
+	if (!watch_more)
+		return watch_many;
 #pragma unroll
-	for (int i = 0; i < WATCH_SLOTS; i++)
+	for (int i = 1; i < WATCH_SLOTS; i++)
 		if (watch_slot[i] == mm)
 			return true;
 	return watch_many;
@@ -32,17 +37,24 @@ static __always_inline bool may_be_watched(u64 mm)
 
 static __always_inline void take_slot(u64 mm)
 {
-	for (int i = 0; i < WATCH_SLOTS; i++)
+	for (int i = 0; i < WATCH_SLOTS; i++) {
+		if (i == 1)
+			__sync_fetch_and_add(&watch_more, 1); /* before it can be found there */
 		if (!watch_slot[i] && !__sync_val_compare_and_swap(&watch_slot[i], 0, mm))
 			return;
+	}
+	__sync_fetch_and_add(&watch_more, -1);
 	__sync_fetch_and_add(&watch_many, 1); /* for good: it cannot be told whose it was */
 }
 
 static __always_inline void free_slot(u64 mm)
 {
 	for (int i = 0; i < WATCH_SLOTS; i++)
-		if (watch_slot[i] == mm)
+		if (watch_slot[i] == mm) {
 			watch_slot[i] = 0;
+			if (i)
+				__sync_fetch_and_add(&watch_more, -1);
+		}
 }
 
 static __always_inline struct watch *watch_of(u64 mm)

@@ -533,6 +533,9 @@ void collector_summary(struct collector *c, struct summary *s)
 		doubt(s, s->live.unread, "containers whose ledger could not be read");
 		doubt(s, s->live.drift_pages, "pages in which ledger and kernel differ");
 		doubt(s, s->live.pending, "changes that could not be looked at");
+		doubt(s, s->live.late,
+		      "changes under what was unmapped before they could be "
+		      "looked at");
 	}
 	counted = *p;
 	counted.stale -= s->live.audit.tolerated;

@@ -28,6 +28,7 @@ struct dirty {
 	uint64_t mm, start, end;
 	uint64_t due_ns, since_ns;
 	uint8_t fn;
+	bool late; /* counted in live_counts.late */
 	uint32_t n_stack;
 	__u64 stack[PFNW_STACK];
 };
@@ -189,6 +190,53 @@ static void map_table(struct live *l, const struct pfnw_ev_ledger *e, size_t byt
 	map_runs(l, &part);
 }
 
+static bool exits(const struct live *l, uint64_t mm)
+{
+	for (size_t i = 0; i < l->n_dirty; i++)
+		if (l->dirty[i].mm == mm && l->dirty[i].fn == PFNW_CHANGE_EXIT)
+			return true;
+	return false;
+}
+
+/*
+ * @run is about to be unmapped. What took pages away from it before, and waits to be looked
+ * at, is found nowhere any more: whether a device reached the old frames nobody can say.
+ */
+static void note_late(struct live *l, const struct ledger_run *run, uint64_t when_ns)
+{
+	uint64_t va = run->va, end = va + run->pages * PAGE_BYTES;
+
+	if (exits(l, run->dma->mm))
+		return; /* all of it goes, and the container with it */
+	for (size_t i = 0; i < l->n_dirty; i++) {
+		struct dirty *d = &l->dirty[i];
+		bool takes = d->fn == PFNW_CHANGE_ZAP || d->fn == PFNW_CHANGE_ZAP_HUGETLB ||
+			     d->fn == PFNW_CHANGE_MOVE;
+		uint64_t lo = d->start > va ? d->start : va, hi = d->end < end ? d->end : end;
+
+		if (!takes || d->late || d->mm != run->dma->mm || lo >= hi ||
+		    d->since_ns > when_ns || d->since_ns < run->dma->since_ns ||
+		    ledger_any(l->stale, run->dma->domain, run->iova + (lo - va),
+			       (hi - lo) / PAGE_BYTES))
+			continue;
+		d->late = true;
+		l->count.late++;
+	}
+}
+
+static void unmap_runs(struct live *l, const struct pfnw_ev_ledger *e)
+{
+	struct ledger_cursor k;
+	struct ledger_run run;
+
+	ledger_seek(&k, e->h.domain, e->iova, e->n_pages);
+	while (l->n_dirty && ledger_next(l->ledger, &k, &run))
+		note_late(l, &run, e->h.ts_ns);
+	ledger_unmap(l->ledger, e->h.domain, e->iova, e->n_pages);
+	ledger_unmap(l->stale, e->h.domain, e->iova, e->n_pages);
+	ledger_unmap(l->wrong, e->h.domain, e->iova, e->n_pages);
+}
+
 static void keep_domains(struct live *l, const struct pfnw_ev_ledger *e)
 {
 	struct ledger_domain_cursor c = { 0 };
@@ -255,9 +303,7 @@ static void apply(void *ctx, uint64_t container, uint64_t generation, uint64_t s
 		map_table(l, e, bytes);
 		break;
 	case PFNW_LEDGER_UNMAP:
-		ledger_unmap(l->ledger, e->h.domain, e->iova, e->n_pages);
-		ledger_unmap(l->stale, e->h.domain, e->iova, e->n_pages);
-		ledger_unmap(l->wrong, e->h.domain, e->iova, e->n_pages);
+		unmap_runs(l, e);
 		break;
 	case PFNW_LEDGER_DOMAINS:
 		keep_domains(l, e);
@@ -463,6 +509,7 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 	d->start = e->start;
 	d->end = e->end;
 	d->fn = e->fn;
+	d->late = false;
 	d->since_ns = e->h.ts_ns;
 	d->due_ns = now + (e->fn == PFNW_CHANGE_EXIT ? EXIT_NS : SETTLE_NS);
 	d->n_stack = e->n_stack;

@@ -31,6 +31,7 @@ struct live_counts {
 	uint64_t unread; /* containers whose ledger is not known at the end */
 	uint64_t drift_pages; /* ledger and kernel differ, at the end */
 	uint64_t pending; /* changes not looked at, at the end */
+	uint64_t late; /* changes that took pages away from what was unmapped before the look */
 	uint64_t compared_pages; /* ledger against kernel, at the end */
 };
 

@@ -576,6 +576,7 @@ static void json_conclusion(struct sink *s, const struct summary *x)
 		num(q, "read_anew", x->live.rebuilds);
 		num(q, "changes", x->live.changes);
 		num(q, "looks", x->live.looks);
+		num(q, "late", x->live.late);
 		sub(o, "ledger", q);
 		sub(o, "stale_by", stale_json(&x->live.audit));
 		num(o, "tolerated", x->live.audit.tolerated);

@@ -390,7 +390,7 @@ class Run:
     def _time_left(self):
         limit = self.settings.timeout or float("inf")
         if not self.ctl.started:
-            limit = min(limit, BOOT_TIMEOUT)
+            limit = min(limit, BOOT_TIMEOUT * (self.settings.smp if self.settings.icount else 1))
         return self.start + limit - time.monotonic()
 
     def _kill(self):

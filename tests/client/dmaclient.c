@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,6 +48,21 @@ static void nap(double seconds)
 	/* A SIGTERM ends the nap early; everything is still unmapped. */
 	while (!stopped && nanosleep(&left, &left) && errno == EINTR)
 		;
+}
+
+/*
+ * mlock() has the kernel put the pages on their lists that it keeps aside for a while: what
+ * GUP costs depends on where they are.
+ */
+static void rest(double seconds)
+{
+	static char page[4096];
+
+	if (seconds <= 0)
+		return;
+	nap(seconds);
+	if (!mlock(page, sizeof(page)))
+		munlock(page, sizeof(page));
 }
 
 static void pause_at(const struct client *client, enum pause where, const char *name)
@@ -145,7 +161,7 @@ static int finish_cycle(struct client *client)
 		return -1;
 	pause_at(client, PAUSE_CHANGED, "changed");
 	nap(opt->hold);
-	nap(opt->rest);
+	rest(opt->rest);
 	run_unmap(run);
 	stale_undo(run);
 	if (opt->dma_gone)
@@ -163,7 +179,7 @@ static void run_cycles(struct client *client)
 
 	for (unsigned int cycle = 0; cycle < opt->repeat && !stopped; cycle++) {
 		run->space.next = start;
-		nap(opt->rest);
+		rest(opt->rest);
 		run_map(run);
 		if (opt->dma_verify)
 			witness_verify(&client->witness, run->mappings, run->count);

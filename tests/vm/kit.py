@@ -345,6 +345,33 @@ def check(command, *options, mode=None, patience=PATIENCE, **how):
     return checked
 
 
+def check_held(command, *options, told=lambda records, account: True):
+    """
+    A dmaclient that keeps what it has mapped until @told says that the records show enough of
+    what its account says; on a busy machine that takes a while. What never comes, the judge of
+    the records misses.
+    """
+    ready = fresh("held")
+    path, argv = check_argv([*command, "--ready-file", ready, "--hold", 600], *options)
+
+    def enough():
+        if program.process.poll() is not None:
+            return True
+        if not os.path.exists(ready):
+            return False
+        whole = pathlib.Path(path).read_text().rpartition("\n")[0]
+        return told(json_lines("the records so far", whole), json_lines(
+            "the account so far", b"".join(line for _, line in list(program.lines)).decode()))
+    with Background(argv) as program:
+        try:
+            wait_until("the client's mapping, and what is told of it", enough)
+        except Failure:
+            note("not told in time")
+        # it hands that on to its command
+        program.process.terminate()
+        return Checked(program.end(), path)
+
+
 def conclusion(records, code):
     """The last record, after what must be true of any."""
     holds("records", records, records)

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
+"""docs/cost.md and its plots, from what scripts/bench has measured."""
+
+import pathlib
+import shutil
+import subprocess
+
+import data
+
+TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+FOLDER = TOP / "docs/bench"
+PAGE = TOP / "docs/cost.md"
+BEGIN, END = "<!-- figures: scripts/bench -->", "<!-- end of figures -->"
+
+# what may be added to the map path, in percent; with the ledger 1.8 times as much
+GOALS = {"contig": 2.5, "scattered": 8.0, "thp": 2.5}
+WITH_LEDGER = 1.8
+GOAL_OTHERS = 0.3
+
+FULL, BARE = "pfnwatch trace", "pfnwatch trace --no-ledger"
+CHECK, FRESH = "pfnwatch check, a new process", "nothing, a new process"
+BPFTRACE = "bpftrace, a new process"
+
+
+def table(head, rows):
+    return ["| " + " | ".join(head) + " |", "|" + "---|" * len(head),
+            *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def more(added, base):
+    return "—" if added is None else f"{added:+.1f} ({100 * added / base:+.1f} %)"
+
+
+def large(n):
+    return "—" if n is None else f"{n / 1e9:.2f} G" if n >= 1e9 else f"{n / 1e6:.1f} M"
+
+
+def kernels(boots, part):
+    return sorted((k for k, p in boots if p == part),
+                  key=lambda k: [int(n) for n in k.split(".")])
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+def goals(boots):
+    rows = []
+    for kernel in kernels(boots, "layouts"):
+        boot = boots[kernel, "layouts"]
+        for layout, goal in GOALS.items():
+            base = boot.pick("nothing", "map", layout=layout)
+            for tool, most in ((BARE, goal), (FULL, goal * WITH_LEDGER)):
+                add, _ = data.added(boot, tool, "map", layout=layout)
+                met = add is not None and 100 * add <= most * base
+                rows.append([kernel, layout, f"{base:.1f}", f"`{tool}`", more(add, base),
+                             f"{most:.1f} %", "yes" if met else "**no**"])
+    return table(["Linux", "layout", "nobody", "watched by", "adds", "goal", "met"], rows)
+
+
+def every_layout(boots, kernel, what):
+    boot = boots[kernel, "layouts"]
+    tools = [t for t in boot.tool_names() if t != "nothing" and "a new process" not in t]
+    rows = []
+    for (layout,) in boot.keys("layout"):
+        base = boot.pick("nothing", what, layout=layout)
+        row = [layout, f"{base:.1f}"]
+        for tool in tools:
+            add, _ = data.added(boot, tool, what, layout=layout)
+            row.append("—" if add is None else f"{add:+.1f}")
+        rows.append(row)
+    short = [t.replace("pfnwatch ", "").replace("--no-iommu-walk --no-ledger", "--no-…")
+             for t in tools]
+    return table(["layout", "nobody", *short], rows)
+
+
+def tools(boots, kernel):
+    rows = []
+    for name, t in boots[kernel, "layouts"].tools.items():
+        if name in ("nothing", FRESH):
+            continue
+        if "error" in t:
+            rows.append([f"`{name}`", f"could not be measured: {t['error'][:90]}", *[""] * 5])
+            continue
+        lost = t.get("lost", t.get("lost_chunks"))
+        work = t.get("loader_per_page")
+        rows.append([f"`{name}`", large(t.get("attach_insns")), f"{t['peak_kib'] / 1024:.1f} MiB",
+                     "—" if work is None else f"{work:.0f}",
+                     f"{t['seen']:,} pages" if "seen" in t else f"{t['events']:,} events",
+                     f"{lost:,}", t.get("conclusion", "—")])
+    return table(["tool", "to load and attach", "peak memory", "its own, per page", "saw", "lost",
+                  "concluded"], rows)
+
+
+def against_bpftrace(boots):
+    rows = []
+    for kernel in kernels(boots, "layouts"):
+        boot = boots[kernel, "layouts"]
+        for layout in GOALS:
+            theirs, base = data.added(boot, BPFTRACE, "map", FRESH, layout=layout)
+            ours, _ = data.added(boot, CHECK, "map", FRESH, layout=layout)
+            if None in (theirs, ours):
+                continue
+            loaders = [boot.pick(t, "loader", layout=layout) for t in (BPFTRACE, CHECK)]
+            both = [a + loader for a, loader in zip((theirs, ours), loaders)]
+            share = both[1] / both[0] if both[0] > 0 else None
+            lost = boot.tools.get(BPFTRACE, {}).get("lost")
+            rows.append([kernel, layout, more(theirs, base), f"{loaders[0]:.0f}", f"{lost:,}",
+                         more(ours, base), f"{loaders[1]:.0f}",
+                         f"{boot.tools[CHECK]['lost']:,}",
+                         "—" if share is None else f"{share:.2f}"])
+    return table(["Linux", "layout", "bpftrace adds", "and runs itself", "lost, of all three",
+                  "`check` adds", "and runs itself", "lost", "both, of bpftrace's"], rows)
+
+
+def sizes(boots):
+    rows = []
+    for kernel in kernels(boots, "sizes"):
+        for part in ("sizes", "large"):
+            boot = boots.get((kernel, part))
+            for layout, mib in boot.keys("layout", "mib") if boot else ():
+                add, base = data.added(boot, FULL, "map", layout=layout, mib=mib)
+                unmap, unmap_base = data.added(boot, FULL, "unmap", layout=layout, mib=mib)
+                if add is None:
+                    continue
+                kib = max((f.get("loader_kib", 0) for f in boot.figures
+                           if f["tool"] == FULL and f.get("layout") == layout and
+                           f.get("mib") == mib), default=0)
+                rows.append([kernel, layout, f"{mib:,} MiB", f"{base:.1f}", more(add, base),
+                             f"{unmap_base:.1f}", more(unmap, unmap_base),
+                             f"{kib / 1024:.1f} MiB" if kib else "—"])
+    return table(["Linux", "layout", "in one call", "map", f"`{FULL}` adds", "unmap", "adds",
+                  "loader's memory"], rows)
+
+
+def counts(boots):
+    rows = []
+    for kernel in kernels(boots, "counts"):
+        for part in ("counts", "million"):
+            boot = boots.get((kernel, part))
+            for (maps,) in boot.keys("maps") if boot else ():
+                if part == "million" and maps < 1000000:
+                    continue
+                add, base = data.added(boot, FULL, "map", maps=maps)
+                unmap, unmap_base = data.added(boot, FULL, "unmap", maps=maps)
+                if add is not None:
+                    rows.append([kernel, f"{maps:,}", f"{base:.0f}", more(add, base),
+                                 f"{unmap_base:.0f}", more(unmap, unmap_base)])
+    return table(["Linux", "mappings of one page", "a map", f"`{FULL}` adds", "an unmap", "adds"],
+                 rows)
+
+
+def cpus(boots):
+    rows = []
+    for kernel in kernels(boots, "cpus"):
+        boot = boots[kernel, "cpus"]
+        for layout, n in boot.keys("layout", "cpus"):
+            add, base = data.added(boot, FULL, "map", layout=layout, cpus=n)
+            if add is not None:
+                rows.append([kernel, layout, str(n), f"{base:.1f}", more(add, base)])
+    return table(["Linux", "layout", "processors and threads", "nobody", f"`{FULL}` adds"], rows)
+
+
+OTHERS = {"pfnwatch trace, nobody uses VFIO": "nothing",
+          "pfnwatch trace, VFIO is used": "nothing, VFIO is used",
+          "pfnwatch audit --watch 1, VFIO is used": "nothing, VFIO is used"}
+
+
+def others(boots):
+    rows = []
+    for kernel in kernels(boots, "others"):
+        boot = boots[kernel, "others"]
+        for (op,) in boot.keys("op"):
+            base = boot.pick("nothing", "insns", op=op)
+            row = [kernel, op, f"{base:,.0f}"]
+            for tool, without in OTHERS.items():
+                with_it, before = boot.pick(tool, "insns", op=op), boot.pick(without, "insns",
+                                                                            op=op)
+                row.append("—" if None in (with_it, before) else
+                           f"{with_it - before:+.0f} ({100 * (with_it - before) / before:+.2f} %)")
+            rows.append(row)
+    return table(["Linux", "operation", "nobody watches", "`trace`, nobody uses VFIO",
+                  "`trace`, VFIO is used", "`audit --watch 1`"], rows)
+
+
+def audit(boots):
+    rows = []
+    for kernel in kernels(boots, "audit"):
+        boot = boots[kernel, "audit"]
+        for (layout,) in boot.keys("layout"):
+            ours, theirs = (boot.pick(t, "insns", layout=layout)
+                            for t in ("pfnwatch audit", "pagemap"))
+            rows.append([kernel, layout, f"{ours:.2f}", f"{theirs:.1f}"])
+    return table(["Linux", "layout", "audit of both sides", "reading pagemap"], rows)
+
+
+def measured(boots):
+    rows = []
+    for kernel in sorted({k for k, _ in boots}, key=lambda k: [int(n) for n in k.split(".")]):
+        here = {p: b.head for (k, p), b in boots.items() if k == kernel}
+        one = next(iter(here.values()))
+        rows.append([kernel, one["release"], ", ".join(sorted(here)), one["clang"],
+                     " ".join(sorted({h["commit"] for h in here.values()}))])
+    return table(["Linux", "release", "parts, a boot each", "clang", "commit"], rows)
+
+
+def tables(boots, plots):
+    def picture(name, text):
+        return [f"![{text}]({plots}/{name}.svg)", ""]
+
+    lines = ["### The goals", "", *goals(boots)]
+    lines += picture("added", "Instructions added to a page's map, by layout and tool")
+    lines += ["### Against recording alone", "", *against_bpftrace(boots)]
+    for kernel in kernels(boots, "layouts"):
+        lines += [f"### Every layout, Linux {kernel}", "", "Added to the map of a page:", "",
+                  *every_layout(boots, kernel, "map"), "Added to its unmap:", "",
+                  *every_layout(boots, kernel, "unmap"), "The tools:", "", *tools(boots, kernel)]
+    if kernels(boots, "sizes"):
+        lines += ["### From 16 MiB to 16 GiB", "", *sizes(boots)]
+        lines += picture("sizes", "Instructions added to a page's map, by size of the mapping")
+    if kernels(boots, "counts"):
+        lines += ["### From one mapping to a million", "", *counts(boots)]
+        lines += picture("counts", "Instructions added to a map, by number of mappings")
+    if kernels(boots, "cpus"):
+        lines += ["### More processors", "", *cpus(boots)]
+    if kernels(boots, "others"):
+        lines += ["### A process that has nothing to do with it", "", *others(boots)]
+    if kernels(boots, "audit"):
+        lines += ["### An audit", "", *audit(boots)]
+    return "\n".join([*lines, "### What was measured", "", *measured(boots)]).rstrip()
+
+
+def short(boots):
+    """A line for each layout that has a goal, for a terminal."""
+    lines = []
+    for kernel in kernels(boots, "goals"):
+        boot = boots[kernel, "goals"]
+        for layout in GOALS:
+            base = boot.pick("nothing", "map", layout=layout)
+            add, _ = data.added(boot, FULL, "map", layout=layout)
+            lines.append(f"    {layout:10s} {base:8.1f}   with {FULL}: {more(add, base)}")
+    return lines
+
+
+# --- plots -------------------------------------------------------------------------------------
+
+STYLE = """set terminal svg size 760,400 font "sans,12" background "white"
+set grid ytics lc rgb "#dddddd"
+set border 3
+set tics nomirror
+set key outside right top
+"""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def gnuplot(path, script):
+    subprocess.run(["gnuplot"], input=f"{STYLE}set output '{path}'\n{script}", text=True,
+                   check=True)
+
+
+def plot_added(boots, folder):
+    """Bars: kernels and layouts side by side, a bar for each tool, logarithmic."""
+    shown = ("bpftrace", "perf", CHECK, FULL, BARE)
+    rows = []
+    for kernel in kernels(boots, "layouts"):
+        for layout in GOALS:
+            adds = [data.added(boots[kernel, "layouts"], t, "map",
+                               FRESH if t == CHECK else "nothing", layout=layout)[0]
+                    for t in shown]
+            rows.append([f'"{layout}\\n{kernel}"', *("NaN" if a is None else f"{max(a, 0.1):.4g}"
+                                                     for a in adds)])
+    block = "\n".join(" ".join(row) for row in rows)
+    bars = ", ".join(f"$d using {i + 2}:xtic(1) title '{t}' lc rgb '{COLOURS[i]}'"
+                     for i, t in enumerate(shown))
+    gnuplot(folder / "added.svg", f"""$d << E
+{block}
+E
+set style data histograms
+set style histogram clustered gap 1
+set style fill solid
+set logscale y
+set ylabel "instructions added to a page's map"
+plot {bars}
+""")
+
+
+def plot_lines(path, xlabel, ylabel, series):
+    """@series: title -> [(x, y)]."""
+    series = {t: points for t, points in series.items() if len(points) > 1}
+    blocks, parts = [], []
+    for i, (title, points) in enumerate(series.items()):
+        blocks.append(f"$d{i} << E\n" + "\n".join(f"{x} {y:.4g}" for x, y in points) + "\nE\n")
+        parts.append(f"$d{i} with linespoints pt 7 ps 0.5 lw 2 lc rgb '{COLOURS[i % 6]}' "
+                     f"title '{title}'")
+    if parts:
+        gnuplot(path, "".join(blocks) + f"""set logscale x
+set xlabel "{xlabel}"
+set ylabel "{ylabel}"
+set yrange [0:]
+plot {', '.join(parts)}
+""")
+
+
+def growth(boots, small, big, field, **only):
+    points = {}
+    for part in (small, big):
+        for kernel in kernels(boots, part):
+            boot = boots[kernel, part]
+            for key in boot.keys(field, *only):
+                want = dict(zip((field, *only), key))
+                if any(want[k] != v for k, v in only.items()):
+                    continue
+                add, _ = data.added(boot, FULL, "map", **want)
+                if add is not None:
+                    points.setdefault(kernel, {}).setdefault(want[field], max(add, 0))
+    return {k: sorted(p.items()) for k, p in points.items()}
+
+
+def plots(boots, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_added(boots, folder)
+    series = {}
+    for layout in GOALS:
+        for kernel, points in growth(boots, "sizes", "large", "mib", layout=layout).items():
+            series[f"{layout}, {kernel}"] = points
+    plot_lines(folder / "sizes.svg", "MiB in one call", "instructions added to a page's map",
+               series)
+    plot_lines(folder / "counts.svg", "mappings of one page", "instructions added to a map",
+               growth(boots, "counts", "million", "maps"))
+
+
+# --- files -------------------------------------------------------------------------------------
+
+def write_page(boots, path):
+    """The page by itself, beside its results."""
+    if not any(part == "layouts" for _, part in boots):
+        path.unlink(missing_ok=True)
+        return
+    have = draw(boots, path.parent / "plots")
+    path.write_text("# What it costs\n\n" + tables(boots, "plots") + "\n", encoding="utf-8")
+    if not have:
+        print("bench: no gnuplot, no plots: scripts/deps --bench installs it")
+
+
+def draw(boots, folder):
+    if not shutil.which("gnuplot"):
+        return False
+    plots(boots, folder)
+    return True
+
+
+def write_docs():
+    """The committed figures into docs/cost.md."""
+    boots = data.load(FOLDER)
+    head, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
+    text = tables(boots, "bench")
+    draw(boots, FOLDER)
+    PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
