@@ -11,8 +11,7 @@
 #include "iotable.bpf.h"
 
 struct side {
-	u64 table; /* kernel VA of the table of level 2 that l2[] was copied from */
-	u64 tag; /* va >> 30, or iova >> 30, of l2[]; ~0: none */
+	u64 tag; /* va >> 30, or iova >> 30, of l2[], from where we were to the end; ~0: none */
 	u64 n; /* pages to the end of what was found */
 	u64 entry; /* raw, of a leaf or of what ended the walk */
 	u64 pa; /* bytes: of the first page, where one leaf translates all n */
@@ -97,6 +96,18 @@ static __always_inline u64 rest_of(u64 va, int level)
 	return span - ((va >> PFNW_PAGE_SHIFT) & (span - 1));
 }
 
+/*
+ * Bytes of a table of level 2 from the entry for @va on that the rest of the comparison can
+ * need: it only goes on.
+ */
+static __always_inline u64 bytes_of_l2(struct both *b, u64 va)
+{
+	u64 n = 512 - ((va >> 21) & 511), in = (va >> PFNW_PAGE_SHIFT) & 511;
+	u64 need = (in + b->left + 511) / 512;
+
+	return 8 * (need < n ? need : n);
+}
+
 /* What the CPU's tables say of b->va. */
 __noinline int look_cpu(struct both *b)
 {
@@ -133,7 +144,12 @@ __noinline int look_cpu(struct both *b)
 			}
 			table = page_offset + cpu_table(FMT, e);
 		}
-		if (bpf_probe_read_kernel(b->cpu_l2, sizeof(b->cpu_l2), (void *)table))
+		n = cpu_index(va, 2);
+		bytes = bytes_of_l2(b, va);
+		barrier_var(n);
+		barrier_var(bytes);
+		if (n > 511 || bytes > sizeof(b->cpu_l2) ||
+		    bpf_probe_read_kernel(&b->cpu_l2[n], bytes, (void *)(table + 8 * n)))
 			return 0;
 		s->tag = va >> 30;
 	}
@@ -245,7 +261,12 @@ __noinline int look_io(struct both *b)
 			}
 			table = page_offset + iommu_next(&t->f, e);
 		}
-		if (bpf_probe_read_kernel(b->io_l2, sizeof(b->io_l2), (void *)table))
+		n = iommu_index(iova, 2);
+		bytes = bytes_of_l2(b, iova);
+		barrier_var(n);
+		barrier_var(bytes);
+		if (n > 511 || bytes > sizeof(b->io_l2) ||
+		    bpf_probe_read_kernel(&b->io_l2[n], bytes, (void *)(table + 8 * n)))
 			return 0;
 		s->tag = iova >> 30;
 		t->leaf_rights = rights;

@@ -279,12 +279,12 @@ def map_and_unmap(tool, key, argv):
 
 class Client:
     """
-    A dmaclient that maps and unmaps the same memory, all layouts one after the other, each time
+    A dmaclient that maps and unmaps the same memory, some layouts one after the other, each time
     it is told to: the frames are the same whoever watches.
     """
 
-    def __init__(self):
-        argv = [DMACLIENT, "--layout", ",".join(LAYOUTS), "--pages", str(PAGES), "--rest", SETTLE,
+    def __init__(self, layouts):
+        argv = [DMACLIENT, "--layout", ",".join(layouts), "--pages", str(PAGES), "--rest", SETTLE,
                 "--repeat", "1000", "--pause", "unmapped"]
         if not os.path.exists("/dev/pfnscatter"):
             argv[2] = argv[2].replace(",pfnmap", "")
@@ -308,6 +308,10 @@ class Client:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
         return self.round()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
 
     def measure(self, tool):
         """(pfnwatch attaches some of its programs in the first round.)"""
@@ -437,18 +441,18 @@ WAYS = ((), ("--no-ledger",), ("--steps",), ("--steps", "--no-iommu-walk", "--no
 
 
 def part_layouts():
-    client = Client()
-    for tool in (Tool(), Bpftrace(), Perf(), *(Pfnwatch(*w) for w in WAYS), Tool()):
-        report("layouts", tool, client.measure)
-    client.process.kill()
-    client.process.wait()
-    for tool in (Tool(), Bpftrace(), *(Check("goals", *w) for w in WAYS)):
+    client = Client(LAYOUTS)
+    watched_by("layouts", client.measure, [Bpftrace(), Perf(), *(Pfnwatch(*w) for w in WAYS)])
+    client.end()
+    for tool in (Tool(), Bpftrace(), *(Check("goals", *w) for w in WAYS[:2])):
         tool.name += ", a new process"
         report("layouts", tool, goals)
 
 
 def part_goals():
-    watched_by("goals", goals, [Pfnwatch(*w) for w in WAYS[:2]])
+    client = Client(GOALS)
+    watched_by("goals", client.measure, [Pfnwatch(*w) for w in WAYS[:2]])
+    client.end()
 
 
 def part_sizes():

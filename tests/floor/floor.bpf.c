@@ -20,7 +20,7 @@ struct {
 } ring SEC(".maps");
 
 const volatile __u64 zero;
-__u64 slot[8], page[512], found;
+__u64 slot[8], page[512], other[512], found;
 
 /* Called, and nothing else. */
 SEC("?fentry/change_protection")
@@ -81,20 +81,43 @@ int copy_in(void *ctx)
 SEC("?fentry/change_protection")
 int compare_in(void *ctx)
 {
-	u64 diff = zero, all = ~zero, want = zero;
+	u64 diff = zero, want = zero;
 
 	bpf_probe_read_kernel(page, sizeof(page), (void *)bpf_get_current_task());
-	for (int i = 0; i < 512; i += 8) {
 #pragma unroll
-		for (int j = 0; j < 8; j++) {
-			u64 e = page[(i + j) & 511];
-
-			diff |= e ^ want;
-			all &= e;
-			want += 4096;
-		}
+	for (int i = 0; i < 512; i++) {
+		diff |= (page[i] - i * 4096) ^ want;
+		barrier_var(diff);
 	}
-	found = diff | all;
+	found = diff;
+	return 0;
+}
+
+/* Two of them, copied, and compared with each other. */
+SEC("?fentry/change_protection")
+int pair_in(void *ctx)
+{
+	u64 diff = zero;
+
+	bpf_probe_read_kernel(page, sizeof(page), (void *)bpf_get_current_task());
+	bpf_probe_read_kernel(other, sizeof(other), (void *)bpf_get_current_task());
+#pragma unroll
+	for (int i = 0; i < 512; i++) {
+		diff |= page[i] ^ other[i];
+		barrier_var(diff);
+	}
+	found = diff;
+	return 0;
+}
+
+/* One entry. */
+SEC("?fentry/change_protection")
+int entry_in(void *ctx)
+{
+	u64 e;
+
+	if (!bpf_probe_read_kernel(&e, sizeof(e), (void *)bpf_get_current_task()))
+		found = e;
 	return 0;
 }
 
@@ -110,6 +133,14 @@ int record_in(void *ctx)
 	for (int i = 0; i < 8; i++)
 		r[i] = i;
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* A whole table, told. */
+SEC("?fentry/change_protection")
+int table_in(void *ctx)
+{
+	bpf_ringbuf_output(&ring, page, sizeof(page), BPF_RB_NO_WAKEUP);
 	return 0;
 }
 

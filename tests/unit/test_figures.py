@@ -8,9 +8,11 @@ import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/budget.d"))
 
-import figures      # noqa: E402
+import figures          # noqa: E402
+import like_cmocka      # noqa: E402
 
 
 def program(**how):
@@ -125,25 +127,5 @@ class Data(unittest.TestCase):
             self.assertEqual(figures.offences(ok, programs), [])
 
 
-class Result(unittest.TestResult):
-    def startTest(self, test):
-        super().startTest(test)
-        print(f"[ RUN      ] {test._testMethodName}", flush=True)
-
-    def addSuccess(self, test):
-        super().addSuccess(test)
-        print(f"[       OK ] {test._testMethodName}")
-
-    def addFailure(self, test, error):
-        super().addFailure(test, error)
-        print(f"{self.failures[-1][1]}[  FAILED  ] {test._testMethodName}")
-
-    def addError(self, test, error):
-        super().addError(test, error)
-        print(f"{self.errors[-1][1]}[  FAILED  ] {test._testMethodName}")
-
-
 if __name__ == "__main__":
-    result = Result()
-    unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"]).run(result)
-    sys.exit(not result.wasSuccessful())
+    sys.exit(like_cmocka.main(sys.modules["__main__"]))

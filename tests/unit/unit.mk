@@ -18,7 +18,8 @@ UNIT_SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 unit: $(BUILD)/tests/unit $(BUILD)/tests/unit-san $(UNIT_OBJ)/abi.bpf.ok
 	$(Q)$(UNIT_DIR)run $(BUILD)/tests/unit
 	$(Q)[ ! -s $(BUILD)/tests/unit-san ] || $(UNIT_DIR)run $(BUILD)/tests/unit-san
-	$(Q)$(UNIT_DIR)run $(UNIT_DIR)test_figures.py $(BUILD)/tests/unit-py.log
+	$(Q)$(UNIT_DIR)run $(UNIT_DIR)test_figures.py $(BUILD)/tests/unit-figures.log
+	$(Q)$(UNIT_DIR)run $(UNIT_DIR)test_bench.py $(BUILD)/tests/unit-bench.log
 
 $(BUILD)/tests/unit: $(UNIT_OBJS)
 	$(say) LINK $@

@@ -5,6 +5,7 @@ programs can be installed. tests/run runs these before anything else boots."""
 import functools
 import os
 import pathlib
+import shutil
 import subprocess
 import tempfile
 
@@ -79,6 +80,45 @@ def install(build):
             raise Wrong(f"--version says {done.stdout!r}")
 
 
+def bench(build, kernel):
+    return subprocess.run(["scripts/bench", "--check", "--kernel", kernel, "--build", str(build)],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False)
+
+
+def bench_check(kernel, build):
+    """No page costs more than what is committed."""
+    done = bench(build, kernel)
+    if done.returncode or "ok: Linux" not in done.stdout:
+        raise Wrong(f"exit code {done.returncode}: {done.stdout}")
+
+
+def bench_slowed(kernel, build):
+    """A program that copies each page table twice is caught."""
+    with tempfile.TemporaryDirectory(dir=build) as folder:
+        for name in ("bpf", "user"):
+            shutil.copytree(name, f"{folder}/{name}")
+        for name in ("Makefile", "vmlinux.h"):
+            shutil.copy(name, folder)
+        source = pathlib.Path(folder, "bpf/both.bpf.h")
+        line = "\tif (bpf_probe_read_kernel(b->cpu_l1, bytes, "
+        text = source.read_text()
+        if text.count(line) != 1:
+            raise Wrong(f"{source.name} has not one line '{line.strip()}'")
+        source.write_text(text.replace(line, line.replace("\tif (", (
+            "\tbpf_probe_read_kernel(b->cpu_l1, bytes, (void *)table);\n\tif ("))))
+        subprocess.run(["make", "-s", "-C", folder, "all"], stdout=subprocess.DEVNULL, check=True,
+                       env={k: v for k, v in os.environ.items() if not k.startswith("MAKE")})
+        slow = pathlib.Path(folder, "build")
+        (slow / "tests").mkdir(exist_ok=True)
+        for name in ("dmaclient", "mmops"):
+            shutil.copy(f"{build}/tests/{name}", slow / "tests")
+        done = bench(slow, kernel)
+    if done.returncode != 1 or f"worse: Linux {kernel}, contig" not in done.stdout:
+        raise Wrong(f"expected exit code 1 and a worse 'contig', got {done.returncode}: "
+                    f"{done.stdout}")
+
+
 def cases(kernels, newest, build):
     """Name and function of each; what does not depend on the kernel is shown on one."""
     found = {"build/install": functools.partial(install, build)}
@@ -87,4 +127,7 @@ def cases(kernels, newest, build):
     for function in (complaint, panic, hang, useless_mutant):
         name = function.__name__.replace("_", "-")
         found[f"{kernels[-1]}/lab/{name}"] = functools.partial(function, kernels[-1])
+    for function in (bench_check, bench_slowed):
+        name = function.__name__.replace("_", "-")
+        found[f"{kernels[-1]}/{name}"] = functools.partial(function, kernels[-1], build)
     return found
