@@ -101,11 +101,10 @@ struct ledger;
 /*
  * Adds to @l what the IOMMU translates for the vfio_dmas of @k: runs with the rights that
  * are installed. @leaf_pages (may be NULL): pages under leaves of 4 KiB, 2 MiB, 1 GiB and
- * other sizes, added up. @since_ns: when the oldest of them may have been mapped, 0: not
- * known. 0; 1: the container is gone; -errno.
+ * other sizes, added up. 0; 1: the container is gone; -errno.
  */
 int audit_read_ledger(struct session *s, const struct audit_container *k, struct ledger *l,
-		      uint64_t since_ns, uint64_t leaf_pages[4]);
+		      uint64_t leaf_pages[4]);
 
 /* Reads the domains and groups of @k anew; 0, or -1: it is gone. */
 int audit_read_domains(struct session *s, struct audit_container *k);

@@ -28,7 +28,7 @@ static void describe(struct ledger_dma *to, const struct audit_container *k,
 /* 0; 1: the container is gone; -errno */
 static int read_dma(struct session *s, const struct audit_container *k,
 		    const struct pfnw_domain *dom, const struct pfnw_dma *d, struct ledger *l,
-		    uint64_t since_ns, uint64_t leaf_pages[4])
+		    uint64_t leaf_pages[4])
 {
 	struct pfnw_dump *a = &s->skel->bss->dump_arg;
 	uint64_t at = d->iova, left = d->bytes >> PFNW_PAGE_SHIFT;
@@ -36,7 +36,6 @@ static int read_dma(struct session *s, const struct audit_container *k,
 	int64_t err;
 
 	describe(&what, k, dom, d);
-	what.since_ns = since_ns;
 	while (left) {
 		a->container = k->container;
 		a->generation = k->generation;
@@ -66,7 +65,7 @@ static int read_dma(struct session *s, const struct audit_container *k,
 }
 
 int audit_read_ledger(struct session *s, const struct audit_container *k, struct ledger *l,
-		      uint64_t since_ns, uint64_t leaf_pages[4])
+		      uint64_t leaf_pages[4])
 {
 	struct pfnw_dma *dma = calloc(PFNW_LIST_DMAS, sizeof(*dma));
 	uint64_t from = 0;
@@ -82,8 +81,7 @@ int audit_read_ledger(struct session *s, const struct audit_container *k, struct
 		for (size_t i = 0; i < n && !ret; i++)
 			for (uint32_t j = 0; j < k->n_domains && !ret; j++)
 				if (dma[i].mapped)
-					ret = read_dma(s, k, &k->domain[j], &dma[i], l, since_ns,
-						       leaf_pages);
+					ret = read_dma(s, k, &k->domain[j], &dma[i], l, leaf_pages);
 		if (!n)
 			break;
 		from = dma[n - 1].iova + dma[n - 1].bytes;

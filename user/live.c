@@ -21,6 +21,7 @@
 #define REBUILD_NS 50000000ULL
 #define MOVE_NS 1000000000ULL /* a zap that is so much later does not belong to a move */
 #define COMPARE_TRIES 5
+#define BUSY_TRIES 20 /* then a ledger is read while others map */
 #define MAX_DIRTY 4096 /* ranges that wait; more: all of their mm */
 
 /* A range of VAs whose page tables changed. */
@@ -206,8 +207,9 @@ static void note_late(struct live *l, const struct ledger_run *run, uint64_t whe
 {
 	uint64_t va = run->va, end = va + run->pages * PAGE_BYTES;
 
-	if (exits(l, run->dma->mm))
-		return; /* all of it goes, and the container with it */
+	/* all of it goes, and the container with it; or nobody knows since when it is mapped */
+	if (exits(l, run->dma->mm) || !run->dma->since_ns)
+		return;
 	for (size_t i = 0; i < l->n_dirty; i++) {
 		struct dirty *d = &l->dirty[i];
 		bool takes = d->fn == PFNW_CHANGE_ZAP || d->fn == PFNW_CHANGE_ZAP_HUGETLB ||
@@ -407,7 +409,7 @@ static enum since since_then(struct live *l, const struct audit_container *k,
 	return SINCE_QUIET;
 }
 
-/* Read the ledger of a container anew. false: not now. */
+/* Read the ledger of a container anew. false: not now, or not for good. */
 static bool rebuild_one(struct live *l, struct rebuild *r)
 {
 	struct pfnw_container before;
@@ -422,18 +424,18 @@ static bool rebuild_one(struct live *l, struct rebuild *r)
 		return true;
 	}
 	ledger_drop_container(l->ledger, r->container);
-	/* of a container that began before our eyes everything was seen when it was mapped */
-	if (audit_read_ledger(l->session, &k, l->ledger, before.was_empty ? before.generation : 0,
-			      NULL))
+	if (audit_read_ledger(l->session, &k, l->ledger, NULL))
 		return false;
 	since = since_then(l, &k, &before);
 	if (since == SINCE_GONE)
 		return false;
-	if (since == SINCE_BUSY && r->tries++ < 20)
+	if (since == SINCE_BUSY && r->tries++ < BUSY_TRIES)
 		return false;
 	/*
 	 * Records up to before.seq are in what was read. What came since is applied to it;
-	 * some of that was read, too: applying it twice changes nothing.
+	 * some of that was read, too: applying it twice changes nothing. But where somebody is
+	 * busy all the time, a record that has its number already may tell of what comes after
+	 * it, too (an unmap of several vfio_dmas is one): that is for the time being.
 	 */
 	l->settling = since == SINCE_BUSY;
 	if (ledger_order_resync(l->order, r->container, before.generation, before.seq) == -ESTALE) {
@@ -442,7 +444,15 @@ static bool rebuild_one(struct live *l, struct rebuild *r)
 	}
 	l->settling = false;
 	l->count.rebuilds++;
-	return true;
+	return since == SINCE_QUIET;
+}
+
+/* The longer somebody is busy, the longer it takes until the next try. */
+static unsigned int later(const struct rebuild *r)
+{
+	int more = r->tries - BUSY_TRIES;
+
+	return more < 0 ? 0 : more > 6 ? 6 : more;
 }
 
 static void rebuild_due(struct live *l, uint64_t now)
@@ -455,7 +465,7 @@ static void rebuild_due(struct live *l, uint64_t now)
 		} else if (rebuild_one(l, r)) {
 			l->rebuild[i] = l->rebuild[--l->n_rebuild];
 		} else {
-			r->due_ns = now + REBUILD_NS;
+			r->due_ns = now + (REBUILD_NS << later(r));
 			i++;
 		}
 	}
@@ -523,6 +533,14 @@ void live_lost_changes(struct live *l)
 	live_change(l, &all);
 }
 
+/* Then all that is mapped in it was seen when it was mapped, also where the ledger was read anew. */
+static bool began_empty(struct live *l, uint64_t container)
+{
+	struct pfnw_container s;
+
+	return state_of(l, container, &s) && s.was_empty;
+}
+
 static void tell(struct live *l, const struct audit_finding *f)
 {
 	struct audit_counts *c = &l->told;
@@ -541,7 +559,8 @@ static void tell(struct live *l, const struct audit_finding *f)
 	}
 	/* (not in the ledger any more: it was unmapped since, and was seen when mapped) */
 	if ((f->j.verdict == V_STALE || f->j.verdict == V_MISMATCH) &&
-	    ledger_find(l->ledger, f->domain->domain, iova, &run) && !run.dma->since_ns)
+	    ledger_find(l->ledger, f->domain->domain, iova, &run) && !run.dma->since_ns &&
+	    !began_empty(l, f->container->container))
 		c->told_before += f->odd.n_pages;
 	if (f->j.how) {
 		c->stale_by[f->j.how] += f->odd.n_pages;
@@ -845,7 +864,7 @@ static void compare_one(struct live *l, struct ledger *kernel, uint64_t containe
 		return;
 	}
 	for (int tries = 0; tries < COMPARE_TRIES; tries++) {
-		if (!audit_read_ledger(l->session, &k, kernel, 0, NULL) &&
+		if (!audit_read_ledger(l->session, &k, kernel, NULL) &&
 		    since_then(l, &k, &before) == SINCE_QUIET &&
 		    !ledger_order_out_of_order(l->order, container))
 			return;

@@ -83,7 +83,7 @@ static void read_domain(struct session *s, struct ls_container *c, uint32_t i)
 	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
 		seed = d->domain->domain;
 	l = ledger_new(seed, LEDGER_BYTES);
-	err = l ? audit_read_ledger(s, &one, l, 0, d->leaf_pages) : -ENOMEM;
+	err = l ? audit_read_ledger(s, &one, l, d->leaf_pages) : -ENOMEM;
 	if (err > 0)
 		c->gone = true;
 	else
