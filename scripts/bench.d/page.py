@@ -44,8 +44,10 @@ def kernels(boots, part):
 
 def goals(boots):
     rows = []
-    for kernel in kernels(boots, "layouts"):
-        boot = boots[kernel, "layouts"]
+    order = sorted({k for k, p in boots if p in ("goals", "layouts")},
+                   key=lambda k: [int(n) for n in k.split(".")])
+    for kernel in order:
+        boot = boots.get((kernel, "layouts")) or boots[kernel, "goals"]
         for layout, goal in GOALS.items():
             base = boot.pick("nothing", "map", layout=layout)
             for tool, most in ((BARE, goal), (FULL, goal * WITH_LEDGER)):
@@ -207,8 +209,9 @@ def tables(boots, plots):
         return [f"![{text}]({plots}/{name}.svg)", ""]
 
     lines = ["### The goals", "", *goals(boots)]
-    lines += picture("added", "Instructions added to a page's map, by layout and tool")
-    lines += ["### Against recording alone", "", *against_bpftrace(boots)]
+    if kernels(boots, "layouts"):
+        lines += picture("added", "Instructions added to a page's map, by layout and tool")
+        lines += ["### Against recording alone", "", *against_bpftrace(boots)]
     for kernel in kernels(boots, "layouts"):
         lines += [f"### Every layout, Linux {kernel}", "", "Added to the map of a page:", "",
                   *every_layout(boots, kernel, "map"), "Added to its unmap:", "",
@@ -316,7 +319,8 @@ def growth(boots, small, big, field, **only):
 
 def plots(boots, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    plot_added(boots, folder)
+    if kernels(boots, "layouts"):
+        plot_added(boots, folder)
     series = {}
     for layout in GOALS:
         for kernel, points in growth(boots, "sizes", "large", "mib", layout=layout).items():
@@ -331,7 +335,7 @@ def plots(boots, folder):
 
 def write_page(boots, path):
     """The page by itself, beside its results."""
-    if not any(part == "layouts" for _, part in boots):
+    if not boots:
         path.unlink(missing_ok=True)
         return
     have = draw(boots, path.parent / "plots")
