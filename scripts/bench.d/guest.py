@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -257,11 +258,11 @@ def each(records, kind):
 
 def figure_of(records, key, **more):
     """
-    Of some equal rounds the cheapest map (a timer ticks in some) and the dearest unmap (of some
-    a part falls to others, who free things later); and all of them.
+    Of some equal rounds the map in the middle (a timer ticks in some, and of some a part falls to
+    others) and the dearest unmap (of many a part does); and all of them.
     """
     maps, unmaps = each(records, "map"), each(records, "unmap")
-    tell(type="figure", **more, **key, pages=next(r["pages"] for r in records), map=min(maps),
+    tell(type="figure", **more, **key, pages=next(r["pages"] for r in records), map=statistics.median(maps),
          unmap=max(unmaps), maps_each=[round(n, 2) for n in maps],
          unmaps_each=[round(n, 2) for n in unmaps],
          runs=max(r["runs"] or 0 for r in records if r["type"] == "map"))
