@@ -52,6 +52,7 @@ const volatile __s32 scope_group = PFNW_NO_GROUP; /* only this IOMMU group */
 const volatile __u64 run_flush_jiffies = 5; /* a run is shown at the latest then */
 const volatile bool lie_miss_map; /* tests: be blind to some iommu_map() calls */
 const volatile bool lie_miss_count; /* tests: and to their tracepoint */
+const volatile bool lie_miss_change; /* tests: find no room for changes */
 const volatile bool want_iommu = true; /* walk the IOMMU's tables */
 const volatile bool audit_only; /* only when containers map and unmap */
 const volatile bool unmaps_seen; /* the hooks on vfio_unmap_unpin() are attached */

@@ -341,7 +341,7 @@ enum pfnw_stat {
 	PFNW_S_LOST_CHANGE, /* change records without room */
 	PFNW_S_DMA_CHECKED, /* vfio_dmas looked at after they were unmapped */
 	PFNW_S_MADE_UP, /* entries of calls and claims that a kprobe missed, and its double saw */
-	PFNW_S_SETTLED, /* container calls whose end no program saw */
+	PFNW_S_SETTLED, /* container calls of which no program saw the end, or all of it */
 	PFNW_S_CHANGES, /* page-table changes under watched mms */
 	PFNW_S_MAX,
 };

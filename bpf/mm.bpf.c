@@ -178,7 +178,8 @@ static __noinline int send_change(void *ctx, u64 mm, u32 fn, u64 start, u64 end)
 	u64 id;
 	long n;
 
-	r = no_room_to_spare() ? NULL : bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	r = lie_miss_change || no_room_to_spare() ? NULL :
+						    bpf_ringbuf_reserve(&events, sizeof(*r), 0);
 	if (!r) {
 		count(PFNW_S_LOST_CHANGE, 1);
 		return 0;

@@ -249,8 +249,11 @@ static __noinline u64 pages_in_dma(struct context *c)
 	return (c->dma_bytes >> PFNW_PAGE_SHIFT) * l.n;
 }
 
-/* The call is over: its counters become everybody's, and the counts are compared. */
-static __noinline int leave_call(void *ctx, long ret)
+/*
+ * The call is over: its counters become everybody's, and the counts are compared. @maps: it may
+ * have mapped something. (A constant: the verifier need not walk what looks at that.)
+ */
+static __always_inline int end_call(void *ctx, long ret, bool maps)
 {
 	u32 tid = this_tid(), zero = 0;
 	struct context *c = inside();
@@ -261,9 +264,9 @@ static __noinline int leave_call(void *ctx, long ret)
 		bpf_map_delete_elem(&spill, &tid);
 		return 0;
 	}
-	if (whole)
+	if (maps && whole)
 		whole_call(ctx, c, ret);
-	else if (c->has_probe)
+	else if (maps && c->has_probe)
 		judge_probe(ctx, c);
 	if (want_runs)
 		flush_run(c);
@@ -297,6 +300,16 @@ static __noinline int leave_call(void *ctx, long ret)
 	}
 	c->kind = CALL_NONE;
 	return 0;
+}
+
+static __noinline int leave_call(void *ctx, long ret)
+{
+	return end_call(ctx, ret, true);
+}
+
+static __noinline int leave_mapless_call(void *ctx)
+{
+	return end_call(ctx, 0, false);
 }
 
 /* ---- container calls ---- */
@@ -374,10 +387,8 @@ static __noinline int group_in(u32 kind, u64 iommu, s32 group)
 	return whole && kind == CALL_ATTACH ? whole_attaching(inside()) : 0;
 }
 
-static __always_inline int group_out(void *ctx, u64 iommu)
+static __always_inline int group_out(u64 iommu)
 {
-	if (!audit_only)
-		leave_call(ctx, 0);
 	domains_move(iommu);
 	container_free(iommu);
 	return 0;
@@ -392,7 +403,9 @@ int BPF_PROG(attach_group_in, void *iommu, struct iommu_group *group)
 SEC("?fexit/vfio_iommu_type1_attach_group")
 int BPF_PROG(attach_group_out, void *iommu)
 {
-	return group_out(ctx, (u64)iommu);
+	if (!audit_only)
+		leave_call(ctx, 0);
+	return group_out((u64)iommu);
 }
 
 /* Of the last group: everything is unmapped, often by a process that exits. */
@@ -405,7 +418,9 @@ int BPF_PROG(detach_group_in, void *iommu, struct iommu_group *group)
 SEC("?fexit/vfio_iommu_type1_detach_group")
 int BPF_PROG(detach_group_out, void *iommu)
 {
-	return group_out(ctx, (u64)iommu);
+	if (!audit_only)
+		leave_mapless_call(ctx);
+	return group_out((u64)iommu);
 }
 
 SEC("?fentry/vfio_iommu_type1_release")
@@ -435,7 +450,7 @@ int BPF_PROG(pin_pages_out)
 	/* nobody looked at these claims; whoever wants that, wants all steps */
 	if (whole && inside() && (int)ret > 0)
 		count(PFNW_S_PIN_UNV, (int)ret);
-	return leave_call(ctx, 0);
+	return leave_mapless_call(ctx);
 }
 
 /* ---- claims ---- */

@@ -152,6 +152,7 @@ static long whole_step(u32 k, void *arg)
 	struct whole_loop *l = arg;
 	struct context *c = l->c;
 	struct both *b = l->b;
+	bool line;
 	u64 n;
 
 	if (!c || !b || !b->left)
@@ -160,12 +161,17 @@ static long whole_step(u32 k, void *arg)
 		whole_page(c, b);
 		return 0;
 	}
-	if (line_equal(b)) {
+	line = line_equal(b);
+	if (!line) {
+		look_both(b);
+		/* (of tables that have just been copied) */
+		line = b->cpu.what == SIDE_LEAF && b->io.what == SIDE_LEAF && line_equal(b);
+	}
+	if (line) {
 		n = LINE * 512;
 		if (want_ledger)
 			line_ledger(c, b);
 	} else {
-		look_both(b);
 		n = b->n;
 		if (!step_equal(b)) {
 			if (!b->slow)
@@ -191,6 +197,15 @@ __noinline int whole_go(struct context *c, struct both *b)
 	if (c && b)
 		bpf_loop(1 << 23, whole_step, &l, 0);
 	return 0;
+}
+
+/* The call that is over is on the stack no more: it comes first. */
+static __always_inline void save_call_stack(void *ctx, struct context *c)
+{
+	long n = bpf_get_stack(ctx, &c->stack[1], sizeof(c->stack) - sizeof(c->stack[0]), 0);
+
+	c->stack[0] = bpf_get_func_ip(ctx);
+	c->n_stack = 1 + (n > 0 ? n / sizeof(u64) : 0);
 }
 
 /* The vfio_dma of the context in one domain of its container. */
@@ -220,7 +235,7 @@ static __always_inline int whole_range(void *ctx, struct context *c, u64 domain)
 	if (b->left) {
 		/* evidence is gathered once per call that shows a difference */
 		c->vma.valid = 0;
-		save_stack(ctx, c);
+		save_call_stack(ctx, c);
 		load_iotable(c, domain);
 		b->slow = 1;
 		whole_go(c, b);
@@ -241,7 +256,41 @@ struct whole_call {
 	u64 domain; /* under way; 0: none */
 	u64 from, last; /* IOVA of the first vfio_dma that is left in it, and of the last */
 	u64 found;
+	u64 tries; /* of FIND_TRIES, in the whole call */
 };
+
+/*
+ * Another thread's rotation of the tree hides a part of it for some instructions, or for as
+ * long as its processor is taken away from it. So long is looked again.
+ */
+#define FIND_TRIES 4096
+
+/*
+ * Must the vfio_dma be looked for again that begins behind l->from? @d is what was found.
+ * A mapping's is there, unless somebody unmapped it. When a group was attached nobody knows
+ * what should be there, except that only calls of others turn the tree.
+ */
+static __always_inline bool hidden(struct whole_call *l, struct vfio_dma *d, u64 iova)
+{
+	struct context *c = l->c;
+	struct pfnw_container *k;
+
+	if (l->tries > FIND_TRIES)
+		return false;
+	if (c->kind == CALL_MAP) {
+		if ((d && iova == c->want_iova) || disturbed(c, c->want_iova, c->want_pages))
+			return false;
+	} else {
+		k = bpf_map_lookup_elem(&containers, &c->iommu);
+		/* (this call is one that has begun) */
+		if (!k || k->begun - k->ended <= 1)
+			return false;
+		if (l->tries == FIND_TRIES)
+			count(PFNW_S_SETTLED, 1);
+	}
+	l->tries++;
+	return l->tries <= FIND_TRIES;
+}
 
 static __always_inline bool was_known(struct context *c, u64 domain)
 {
@@ -276,6 +325,8 @@ static long whole_next(u32 i, void *arg)
 	}
 	d = (void *)next_dma(c->iommu, l->from);
 	c->dma_iova = BPF_CORE_READ(d, iova);
+	if (hidden(l, d, c->dma_iova))
+		return 0;
 	if (!d || c->dma_iova > l->last) {
 		l->domain = 0;
 		return 0;
@@ -311,6 +362,7 @@ static __always_inline int whole_call(void *ctx, struct context *c, long ret)
 		return 0;
 	l.found = opaque_zero;
 	l.domain = opaque_zero;
+	l.tries = opaque_zero;
 	container = (void *)c->iommu;
 	l.head = &container->domain_list;
 	l.at = BPF_CORE_READ(container, domain_list.next);

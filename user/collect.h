@@ -48,7 +48,6 @@ struct collector {
 	uint64_t breaches_again; /* of pages that were a mismatch when they were mapped */
 	uint64_t overlaps; /* pages mapped where something was mapped */
 	uint64_t stale_counted; /* stale pages that breached */
-	uint64_t lost_changes; /* as of the last look */
 	uint64_t records;
 	uint64_t disagreements; /* programs and judge decode differently */
 	struct open_run open[OPEN_RUNS];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "live.h"
 #include "ledger_order.h"
+#include "live_table.h"
 #include "pfnwatch.h"
 
 #include <errno.h>
@@ -59,7 +60,8 @@ struct live {
 	struct live_counts count;
 	struct audit_counts told;
 	bool again; /* the look under way must be repeated */
-	uint64_t lost_records; /* as of the last look */
+	uint64_t lost_records, lost_changes; /* as of the last look */
+	uint64_t unmapped; /* records of unmaps since no change record was known to be lost */
 };
 
 static uint64_t clock_ns(void)
@@ -154,41 +156,43 @@ static void map_runs(struct live *l, const struct pfnw_ev_ledger *e)
 	ledger_unmap(l->stale, e->h.domain, e->iova, pages);
 }
 
-/* Raw entries of a table: neighbours with frames in a line are one run. */
+/* A record of runs that is being made of a table. */
+struct table_part {
+	struct live *live;
+	struct pfnw_ev_ledger record;
+};
+
+static void run_of_table(void *ctx, uint64_t iova, uint64_t pfn, uint64_t pages)
+{
+	struct table_part *t = ctx;
+	struct pfnw_ev_ledger *e = &t->record;
+
+	if (e->n == PFNW_LEDGER_RUNS) {
+		map_runs(t->live, e);
+		e->n = 0;
+	}
+	if (!e->n)
+		e->iova = iova;
+	e->run[e->n++] = pfn | (pages - 1) << PFNW_RUN_PAGES_SHIFT;
+}
+
+/* Raw entries of a table. */
 static void map_table(struct live *l, const struct pfnw_ev_ledger *e, size_t bytes)
 {
-	struct pfnw_ev_ledger part = *e;
+	struct table_part t = { .live = l, .record = *e };
 	const __u64 *raw = (const __u64 *)((const char *)e + offsetof(struct pfnw_ev_ledger, run));
 	size_t n = (bytes - offsetof(struct pfnw_ev_ledger, run)) / sizeof(*raw);
-	uint64_t mask, pfn, first = 0, len = 0;
 
 	if (e->kind >= PFNW_IOMMU_KINDS || n > PFNW_TABLE_ENTRIES || e->n > n) {
 		l->count.unread++;
 		return;
 	}
-	mask = l->session->io_fmt[e->kind].addr_mask;
-	part.op = PFNW_LEDGER_MAP;
-	part.n = 0;
-	part.n_pages = 0;
-	for (size_t i = 0; i < e->n; i++) {
-		pfn = (raw[i] & mask) >> PFNW_PAGE_SHIFT;
-		if (len && pfn == first + len) {
-			len++;
-			continue;
-		}
-		if (len)
-			part.run[part.n++] = first | (len - 1) << PFNW_RUN_PAGES_SHIFT;
-		if (part.n == PFNW_LEDGER_RUNS) {
-			map_runs(l, &part);
-			part.iova = e->iova + i * PAGE_BYTES;
-			part.n = 0;
-		}
-		first = pfn;
-		len = 1;
-	}
-	if (len)
-		part.run[part.n++] = first | (len - 1) << PFNW_RUN_PAGES_SHIFT;
-	map_runs(l, &part);
+	t.record.op = PFNW_LEDGER_MAP;
+	t.record.n = 0;
+	t.record.n_pages = 0;
+	live_table_runs(&l->session->io_fmt[e->kind], e->iova, raw, e->n, run_of_table, &t);
+	if (t.record.n)
+		map_runs(l, &t.record);
 }
 
 static bool exits(const struct live *l, uint64_t mm)
@@ -216,6 +220,11 @@ static void note_late(struct live *l, const struct ledger_run *run, uint64_t whe
 			     d->fn == PFNW_CHANGE_MOVE;
 		uint64_t lo = d->start > va ? d->start : va, hi = d->end < end ? d->end : end;
 
+		/* which changes there were nobody knows */
+		if (!d->mm && d->since_ns && !d->late) {
+			d->late = true;
+			l->count.late++;
+		}
 		if (!takes || d->late || d->mm != run->dma->mm || lo >= hi ||
 		    d->since_ns > when_ns || d->since_ns < run->dma->since_ns ||
 		    ledger_any(l->stale, run->dma->domain, run->iova + (lo - va),
@@ -231,6 +240,7 @@ static void unmap_runs(struct live *l, const struct pfnw_ev_ledger *e)
 	struct ledger_cursor k;
 	struct ledger_run run;
 
+	l->unmapped += ledger_any(l->ledger, e->h.domain, e->iova, e->n_pages);
 	ledger_seek(&k, e->h.domain, e->iova, e->n_pages);
 	while (l->n_dirty && ledger_next(l->ledger, &k, &run))
 		note_late(l, &run, e->h.ts_ns);
@@ -311,6 +321,7 @@ static void apply(void *ctx, uint64_t container, uint64_t generation, uint64_t s
 		keep_domains(l, e);
 		break;
 	case PFNW_LEDGER_GONE:
+		l->unmapped++;
 		drop_container(l, container);
 		ledger_order_forget(l->order, container);
 		break;
@@ -479,6 +490,16 @@ static bool same_stack(const struct dirty *d, const struct pfnw_ev_change *e)
 	       !memcmp(d->stack, e->stack, e->n_stack * sizeof(*d->stack));
 }
 
+/* The ranges that wait are too many: everything waits. */
+static void all_is_dirty(struct live *l)
+{
+	struct dirty *d = &l->dirty[l->n_dirty - 1];
+
+	d->start = 0;
+	d->end = ~0ULL;
+	d->mm = 0;
+}
+
 void live_change(struct live *l, const struct pfnw_ev_change *e)
 {
 	struct dirty *d;
@@ -495,12 +516,12 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 			d->start = e->start;
 		if (e->end > d->end)
 			d->end = e->end;
+		if (!d->since_ns)
+			d->since_ns = e->h.ts_ns;
 		return;
 	}
 	if (l->n_dirty >= MAX_DIRTY) {
-		l->dirty[l->n_dirty - 1].start = 0;
-		l->dirty[l->n_dirty - 1].end = ~0ULL;
-		l->dirty[l->n_dirty - 1].mm = 0;
+		all_is_dirty(l);
 		return;
 	}
 	if (l->n_dirty == l->room_dirty) {
@@ -508,7 +529,10 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 
 		d = realloc(l->dirty, room * sizeof(*d));
 		if (!d) {
-			live_lost_changes(l);
+			if (l->n_dirty)
+				all_is_dirty(l);
+			else
+				l->count.late++;
 			return;
 		}
 		l->dirty = d;
@@ -526,11 +550,24 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 	memcpy(d->stack, e->stack, sizeof(d->stack));
 }
 
-void live_lost_changes(struct live *l)
+void live_look_again(struct live *l)
 {
 	struct pfnw_ev_change all = { .start = 0, .end = ~0ULL };
 
 	live_change(l, &all);
+}
+
+void live_lost_changes(struct live *l, uint64_t lost_so_far)
+{
+	struct pfnw_ev_change all = { .h.ts_ns = clock_ns(), .start = 0, .end = ~0ULL };
+
+	if (lost_so_far != l->lost_changes) {
+		live_change(l, &all);
+		/* what was lost may have been under that */
+		l->count.late += !!l->unmapped;
+	}
+	l->lost_changes = lost_so_far;
+	l->unmapped = 0;
 }
 
 /* Then all that is mapped in it was seen when it was mapped, also where the ledger was read anew. */

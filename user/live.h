@@ -31,7 +31,7 @@ struct live_counts {
 	uint64_t unread; /* containers whose ledger is not known at the end */
 	uint64_t drift_pages; /* ledger and kernel differ, at the end */
 	uint64_t pending; /* changes not looked at, at the end */
-	uint64_t late; /* changes that took pages away from what was unmapped before the look */
+	uint64_t late; /* changes, lost ones too, under what was unmapped before the look */
 	uint64_t compared_pages; /* ledger against kernel, at the end */
 };
 
@@ -54,8 +54,14 @@ bool live_is_wrong(const struct live *l, uint64_t domain, uint64_t iova);
  */
 void live_lost_records(struct live *l, uint64_t lost);
 
-/* Change records were lost: everything is looked at again. */
-void live_lost_changes(struct live *l);
+/* Everything is looked at again, for what changed when nobody told of it yet. */
+void live_look_again(struct live *l);
+
+/*
+ * So many change records were lost so far, asked after the records that there are were taken.
+ * More than before: everything is looked at again, and what was unmapped since nobody can.
+ */
+void live_lost_changes(struct live *l, uint64_t lost);
 
 /* Look at what waited long enough; @all: at everything that waits. */
 void live_tick(struct live *l, bool all);

@@ -63,8 +63,11 @@ static const struct argp_option watch_options[] = {
 	  "do not keep what is mapped: proven is then only the moment of mapping", 3 },
 	{ "break-on", OPT_BREAK, "LIST", 0,
 	  "which stale pages make it broken: bug,error,known, or none (default: bug,error)", 3 },
-	/* a verifier is tested by lies: miss every seventh page's iommu_map() on purpose */
-	{ "lie", OPT_LIE, "WHAT", OPTION_HIDDEN, "miss-map or miss-count", 3 },
+	/*
+	 * A verifier is tested by lies: miss every seventh page's iommu_map() on purpose, or
+	 * have no room for what tells of page-table changes.
+	 */
+	{ "lie", OPT_LIE, "WHAT", OPTION_HIDDEN, "miss-map, miss-count or miss-change", 3 },
 	{ 0 },
 };
 
@@ -257,8 +260,11 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 			o->lie_miss_map = true;
 		else if (!strcmp(arg, "miss-count"))
 			o->lie_miss_count = true;
+		else if (!strcmp(arg, "miss-change"))
+			o->lie_miss_change = true;
 		else
-			o->error = fail(EXIT_USAGE, "--lie %s: miss-map or miss-count", arg);
+			o->error = fail(EXIT_USAGE, "--lie %s: miss-map, miss-count or miss-change",
+					arg);
 		break;
 	case OPT_CONTEXTS:
 		v = parse_whole(arg, 1, 65536);

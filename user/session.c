@@ -114,6 +114,7 @@ static int configure(struct session *s, const struct session_options *o)
 				 (o->want_iommu || o->audit_only);
 	k->rodata->lie_miss_map = o->lie_miss_map;
 	k->rodata->lie_miss_count = o->lie_miss_count;
+	k->rodata->lie_miss_change = o->lie_miss_change;
 	k->rodata->want_runs = o->want_runs;
 	k->rodata->want_maps = o->want_maps;
 	k->rodata->want_claims = o->want_claims;

@@ -34,7 +34,8 @@ struct session_options {
 	int group; /* PFNW_NO_GROUP: any */
 	uint32_t ring_bytes; /* power of two, at least a page */
 	bool want_budget; /* what the verifier spends: session.budgets */
-	bool lie_miss_map, lie_miss_count; /* for tests: miss some calls on purpose */
+	bool lie_miss_map, lie_miss_count,
+		lie_miss_change; /* for tests: miss some calls on purpose */
 	uint32_t contexts; /* threads that can be inside container calls */
 };
 

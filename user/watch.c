@@ -94,6 +94,7 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 		.contexts = o->contexts,
 		.lie_miss_map = o->lie_miss_map,
 		.lie_miss_count = o->lie_miss_count,
+		.lie_miss_change = o->lie_miss_change,
 	};
 	struct collect_options co = {
 		.show_runs = trace && !o->quiet,
@@ -147,6 +148,13 @@ static bool sinks_failed(const struct watch *w)
 	return false;
 }
 
+/* What found no room: asked when the records that did are taken. */
+static void note_lost(struct watch *w)
+{
+	live_lost_changes(w->collector.live, session_stat(&w->session, PFNW_S_LOST_CHANGE));
+	live_lost_records(w->collector.live, session_stat(&w->session, PFNW_S_LOST_LEDGER));
+}
+
 int watch_step(struct watch *w, int ms)
 {
 	int n;
@@ -167,15 +175,10 @@ int watch_step(struct watch *w, int ms)
 			return ret;
 		/* what changed before is found by looking at everything once */
 		if (done && w->collector.live)
-			live_lost_changes(w->collector.live);
+			live_look_again(w->collector.live);
 	}
 	if (w->collector.live) {
-		uint64_t lost = session_stat(&w->session, PFNW_S_LOST_CHANGE);
-
-		if (lost != w->collector.lost_changes)
-			live_lost_changes(w->collector.live);
-		w->collector.lost_changes = lost;
-		live_lost_records(w->collector.live, session_stat(&w->session, PFNW_S_LOST_LEDGER));
+		note_lost(w);
 		live_tick(w->collector.live, false);
 	}
 	return 0;
@@ -186,7 +189,7 @@ void watch_finish(struct watch *w, struct summary *s)
 	/* What is still inside a call when we leave is shown as far as it got. */
 	session_consume(&w->session);
 	if (w->collector.live) {
-		live_lost_records(w->collector.live, session_stat(&w->session, PFNW_S_LOST_LEDGER));
+		note_lost(w);
 		/* what waits is looked at, while the hooks still tell who moves */
 		live_tick(w->collector.live, true);
 		session_consume(&w->session);
@@ -197,6 +200,8 @@ void watch_finish(struct watch *w, struct summary *s)
 			session_consume(&w->session);
 			live_tick(w->collector.live, true);
 		}
+		note_lost(w);
+		live_tick(w->collector.live, true);
 		live_compare(w->collector.live);
 	}
 	session_detach(&w->session);

@@ -20,6 +20,7 @@ int main(void)
 	failed += test_ledger_size();
 	failed += test_ledger_diff();
 	failed += test_ledger_order();
+	failed += test_live_table();
 	printf("unit: %s, %d failed\n", failed ? "FAILED" : "passed", failed);
 	return failed != 0;
 }

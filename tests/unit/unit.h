@@ -80,5 +80,6 @@ int test_ledger_random(void);
 int test_ledger_size(void);
 int test_ledger_diff(void);
 int test_ledger_order(void);
+int test_live_table(void);
 
 #endif

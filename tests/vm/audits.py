@@ -159,6 +159,27 @@ def ls_layouts():
              f"{domain['leaf_pages']}")
 
 
+@case("ls-ledger")
+def ls_ledger():
+    """What is mapped stays mapped to the end: the ledger kept by records is the kernel's tables."""
+    kit.load_pfnscatter(1024, "random")
+    tracing = kit.trace("--json", "--only", "mismatch", mode="whole")
+    try:
+        with held("--layout", "anon,contig,scattered,thp,huge2m,shmem,file,ro,pfnmap", "--pages",
+                  509, "--maps", 3, "--threads", 3) as client:
+            pages = sum(m["pages"] for m in kit.of_type(told(client), "map"))
+            _, last, code = kit.interrupt(tracing)
+            equal("pages of the account", ended(client)["pages"], pages)
+    finally:
+        tracing.__exit__()
+    ledger = last["ledger"]
+    equal("pages in the ledger, and compared with the kernel",
+          (ledger["pages"], ledger["compared_pages"]), (pages, pages))
+    equal("pages in which they differ", ledger["differ_pages"], 0)
+    equal("exit code", code, 0)
+    kit.note(f"{pages} pages in {ledger['runs']} runs, read anew {ledger['read_anew']} times")
+
+
 @case("audit-qemu")
 def audit_qemu():
     """A guest that runs already; its pages by QEMU's own trace events. One of its DIMMs is memory

@@ -340,7 +340,8 @@ def check_argv(command, *options, mode=None):
 def check(command, *options, mode=None, patience=PATIENCE, **how):
     path, argv = check_argv(command, *options, mode=mode)
     checked = Checked(run(argv, patience=patience, **how), path)
-    wanted = "steps" if {"--maps", "--claims", "--lie", "--no-iommu-walk"} & set(options) else mode or MODE
+    stepwise = {"--maps", "--claims", "miss-map", "miss-count", "--no-iommu-walk"}
+    wanted = "steps" if stepwise & set(options) else mode or MODE
     equal("mode", checked.conclusion["mode"], wanted)
     return checked
 

@@ -79,7 +79,7 @@ def boots():
             # each mode on each kernel and on each IOMMU
             mode = "whole" if (kernel == KERNELS[0]) == (iommu == IOMMUS[0]) else "steps"
             boot(here, kernel, iommu, "layout", "bar-huge", "qemu-guest", "trace-maps-claims", "trace-text",
-                 "probe", "audit-layout", "ls-layouts", mode=mode, **HUGE)
+                 "probe", "audit-layout", "ls-", mode=mode, **HUGE)
         # What does not depend on the IOMMU: on one of them, not the same on both kernels.
         one, other = IOMMUS if kernel == KERNELS[0] else reversed(IOMMUS)
         mode, other_mode = ("whole", "steps") if kernel == KERNELS[0] else ("steps", "whole")
@@ -110,7 +110,7 @@ def boots():
                 extra = ("overlap",)
             boot(f"{kernel}/{one}/{name}", kernel, one, f"{name}", *extra, mutant=name)
     # What is new: other functions in mm and iommu, and an IOMMU without tables in memory.
-    some = ("layout", "bar-huge", "qemu-guest", "probe")
+    some = ("layout", "bar-huge", "qemu-guest", "probe", "ls-ledger")
     boot("6.12/virtio", "6.12", "virtio", *some, mode="whole", **HUGE)
     boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
     boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget", mode="whole")

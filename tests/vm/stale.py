@@ -131,6 +131,23 @@ def unmapped_at_once():
     kit.note("looked at in time" if stale else f"{late} changes too late to look at")
 
 
+@case("stale-unheard")
+def unheard():
+    """
+    No room for a single record of a change. Then everything is looked at; and what is unmapped
+    before that proves nothing, whether something changed under it or not.
+    """
+    argv = [DMACLIENT, "--layout", "anon", "--pages", "101", "--stale", "dontneed"]
+    lie = ("--lie", "miss-change")
+    done = kit.check(argv, *lie)
+    late, stale = done.conclusion["ledger"]["late"], done.pages["stale"]
+    holds("stale, or told that nobody could look", late or stale, (late, stale))
+    equal("exit code", done.code, 1 if stale else 3)
+    done = kit.check_held(argv, *lie, "--break-on", ALL, told=all_told)
+    judge(done.records, done.account, "dropped")
+    equal("exit code", done.code, 1)
+
+
 @case("stale-within-a-second")
 def within_a_second():
     """From the change to the line: less than a second."""

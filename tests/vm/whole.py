@@ -125,6 +125,21 @@ def honest():
     kit.proven(checked.result.conclusion, checked.result.code, checked.seen, checked.seen)
 
 
+# --- others map and unmap while we look ---------------------------------------------------------
+
+@case("layouts-tree-turned")
+def tree_turned():
+    """
+    Four threads map and unmap small pieces all the time. A vfio_dma is looked for without the
+    container's lock, and may be hidden while another thread turns the tree: it is found.
+    """
+    result = kit.check([DMACLIENT, "--layout", "anon", "--pages", 3, "--maps", 61, "--threads", 4,
+                        "--unmap", "random", "--brief", "--repeat", 60], mode="whole")
+    pages = 3 * 61 * 60
+    kit.proven(result.conclusion, result.code, pages, unmapped=pages)
+    equal("mappings looked at", result.conclusion["maps"]["calls"], 61 * 60)
+
+
 # --- more than there is room for ---------------------------------------------------------------
 
 def ledger_behind(pages, *options, mode):
