@@ -362,6 +362,7 @@ def large(tool):
 def counts(tool, most=100000):
     """Does a mapping cost more when there are many of them? One page each."""
     pathlib.Path("/proc/sys/vm/max_map_count").write_text("8000000")
+    pathlib.Path("/sys/module/vfio_iommu_type1/parameters/dma_entry_limit").write_text("2000000")
     for maps in (1, 1000, 100000, 1000000):
         if maps > most:
             break
