@@ -25,10 +25,12 @@ endif
 CFLAGS ?= -O2 -g
 WARN := -Wall -Wextra -Werror -Wno-missing-field-initializers -Wshadow -Wstrict-prototypes -Wmissing-prototypes
 CPPFLAGS += -D_GNU_SOURCE -Ibpf -Iuser -I$(BUILD)
-USER_CFLAGS := -std=gnu11 $(WARN) $(CFLAGS)
+# The same sources give the same programs, wherever they are built.
+ANYWHERE := -ffile-prefix-map=$(CURDIR)=.
+USER_CFLAGS := -std=gnu11 $(WARN) $(CFLAGS) $(ANYWHERE)
 # libbpf is linked statically: one binary, built once, for every kernel and host.
 LIBS := -l:libbpf.a -lelf -lz -ljson-c -lcap -lm
-BPF_CFLAGS := -g -O2 -Wall -Werror -target bpf -D__TARGET_ARCH_x86 -mcpu=v3 -I. -Ibpf
+BPF_CFLAGS := $(ANYWHERE) -g -O2 -Wall -Werror -target bpf -D__TARGET_ARCH_x86 -mcpu=v3 -I. -Ibpf
 
 USER_SRC := $(wildcard user/*.c)
 USER_OBJ := $(USER_SRC:%.c=$(BUILD)/%.o)
