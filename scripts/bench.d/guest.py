@@ -262,7 +262,10 @@ def figure_of(records, key, **more):
     others) and the dearest unmap (of many a part does); and all of them.
     """
     maps, unmaps = each(records, "map"), each(records, "unmap")
-    tell(type="figure", **more, **key, pages=next(r["pages"] for r in records), map=statistics.median(maps),
+    # all that this processor did until the call was over: of a tool's other threads, too
+    walls = [insns(r["map_ns"]) / r["pages"] for r in records if r["type"] == "map"]
+    tell(type="figure", **more, **key, pages=next(r["pages"] for r in records),
+         map=statistics.median(maps), map_wall=statistics.median(walls),
          unmap=max(unmaps), maps_each=[round(n, 2) for n in maps],
          unmaps_each=[round(n, 2) for n in unmaps],
          runs=max(r["runs"] or 0 for r in records if r["type"] == "map"))

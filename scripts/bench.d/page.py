@@ -97,20 +97,21 @@ def against_bpftrace(boots):
     for kernel in kernels(boots, "layouts"):
         boot = boots[kernel, "layouts"]
         for layout in GOALS:
-            theirs, base = data.added(boot, BPFTRACE, "map", FRESH, layout=layout)
-            ours, _ = data.added(boot, CHECK, "map", FRESH, layout=layout)
-            if None in (theirs, ours):
-                continue
-            loaders = [boot.pick(t, "loader", layout=layout) for t in (BPFTRACE, CHECK)]
-            both = [a + loader for a, loader in zip((theirs, ours), loaders)]
-            share = both[1] / both[0] if both[0] > 0 else None
-            lost = boot.tools.get(BPFTRACE, {}).get("lost")
-            rows.append([kernel, layout, more(theirs, base), f"{loaders[0]:.0f}", f"{lost:,}",
-                         more(ours, base), f"{loaders[1]:.0f}",
-                         f"{boot.tools[CHECK]['lost']:,}",
-                         "—" if share is None else f"{share:.2f}"])
-    return table(["Linux", "layout", "bpftrace adds", "and runs itself", "lost, of all three",
-                  "`check` adds", "and runs itself", "lost", "both, of bpftrace's"], rows)
+            row, walls = [kernel, layout], []
+            for tool in (BPFTRACE, CHECK):
+                add, base = data.added(boot, tool, "map", FRESH, layout=layout)
+                wall, wall_base = data.added(boot, tool, "map_wall", FRESH, layout=layout)
+                lost = boot.tools.get(tool, {}).get("lost")
+                if None in (add, wall, lost):
+                    break
+                walls.append(wall)
+                row += [more(add, base), more(wall, wall_base), f"{lost:,}"]
+            else:
+                share = walls[1] / walls[0] if walls[0] > 0 else None
+                rows.append([*row, "—" if share is None else f"{share:.2f}"])
+    return table(["Linux", "layout", "bpftrace adds to the thread", "to the processor",
+                  "lost, of all three", "`check` adds to the thread", "to the processor", "lost",
+                  "ours of bpftrace's"], rows)
 
 
 def sizes(boots):
