@@ -23,7 +23,9 @@
 #define MOVE_NS 1000000000ULL /* a zap that is so much later does not belong to a move */
 #define COMPARE_TRIES 5
 #define BUSY_TRIES 20 /* then a ledger is read while others map */
-#define MAX_DIRTY 4096 /* ranges that wait; more: all of their mm */
+#define MAX_DIRTY 4096 /* ranges that wait; more: the older ones are looked at early */
+#define EARLY_NS 10000000ULL /* by then what was mapped before the change is in the ledger */
+#define JOIN 64 /* a change may join one of the last so many */
 
 /* A range of VAs whose page tables changed. */
 struct dirty {
@@ -490,7 +492,7 @@ static bool same_stack(const struct dirty *d, const struct pfnw_ev_change *e)
 	       !memcmp(d->stack, e->stack, e->n_stack * sizeof(*d->stack));
 }
 
-/* The ranges that wait are too many: everything waits. */
+/* No room for another range that waits: everything waits. */
 static void all_is_dirty(struct live *l)
 {
 	struct dirty *d = &l->dirty[l->n_dirty - 1];
@@ -500,13 +502,35 @@ static void all_is_dirty(struct live *l)
 	d->mm = 0;
 }
 
+static bool look_at_dirty(struct live *l, const struct dirty *x);
+
+/*
+ * Most of them, where so many wait, are of what was unmapped before: that is soon done.
+ * @told_ns: up to then all records are known.
+ */
+static void look_early(struct live *l, uint64_t told_ns)
+{
+	for (size_t i = 0; i < l->n_dirty;) {
+		struct dirty x = l->dirty[i];
+
+		if (x.since_ns + EARLY_NS > told_ns || x.fn == PFNW_CHANGE_EXIT ||
+		    !look_at_dirty(l, &x)) {
+			i++;
+			continue;
+		}
+		if (x.fn == PFNW_CHANGE_MOVE)
+			l->moved[l->n_moved++ % 16] = x;
+		l->dirty[i] = l->dirty[--l->n_dirty];
+	}
+}
+
 void live_change(struct live *l, const struct pfnw_ev_change *e)
 {
 	struct dirty *d;
 	uint64_t now = clock_ns();
 
 	l->count.changes++;
-	for (size_t i = 0; i < l->n_dirty; i++) {
+	for (size_t i = l->n_dirty; i-- > 0 && i + JOIN >= l->n_dirty;) {
 		d = &l->dirty[i];
 		if (d->mm != e->h.mm || d->fn != e->fn || d->start > e->end || e->start > d->end ||
 		    !same_stack(d, e))
@@ -520,6 +544,8 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 			d->since_ns = e->h.ts_ns;
 		return;
 	}
+	if (l->n_dirty >= MAX_DIRTY)
+		look_early(l, e->h.ts_ns);
 	if (l->n_dirty >= MAX_DIRTY) {
 		all_is_dirty(l);
 		return;
