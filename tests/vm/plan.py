@@ -13,6 +13,10 @@ IOMMUS = ("intel", "amd")
 NEWEST = "7.3"
 ALL_KERNELS = (*KERNELS, NEWEST)
 NEWEST_MUTANTS = ("no-write-check", "pre57-formula")
+# Each start takes the verifier long there: variations that both older kernels show are not repeated.
+NEWEST_WITHOUT = ("stale-dontneed-part", "stale-dontneed-retouch", "stale-punch-file-retouch",
+                  "stale-tolerated", "stale-unheard", "diverge-size", "diverge-prot", "diverge-off",
+                  "diverge-take", "diverge-audit-size", "diverge-audit-prot")
 
 # a second device with a group of its own, whose BAR 2 is memory
 IVSHMEM = ("-object memory-backend-ram,id=iv,share=on,size=4M "
@@ -69,7 +73,10 @@ def boots():
     plan = []
 
     def boot(name, kernel, iommu, *prefixes, **how):
-        plan.append(Boot(name, kernel, iommu, cases(*prefixes), **how))
+        found = cases(*prefixes)
+        if kernel == NEWEST:
+            found = tuple(c for c in found if c not in NEWEST_WITHOUT)
+        plan.append(Boot(name, kernel, iommu, found, **how))
 
     kernel_says_no = cases("bad-lockdown", "bad-no-vfio")
     bad = tuple(c for c in cases("bad-") if c not in kernel_says_no)
