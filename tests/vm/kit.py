@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import shlex
 import signal
 import subprocess
@@ -433,6 +434,12 @@ def interrupt(tracing, number=signal.SIGINT):
     equal("standard error of trace --json", done.err, "")
     records = json_lines("trace --json", done.out)
     return records, conclusion(records, done.code), done.code
+
+
+def preempts():
+    """Does this kernel preempt kernel code? "none (voluntary) full lazy"; not there: built so."""
+    path = pathlib.Path("/sys/kernel/debug/sched/preempt")
+    return not path.exists() or not re.search(r"\((none|voluntary)\)", path.read_text())
 
 
 # --- what is left in the kernel ----------------------------------------------------------------

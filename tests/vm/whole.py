@@ -135,9 +135,17 @@ def tree_turned():
     """
     result = kit.check([DMACLIENT, "--layout", "anon", "--pages", 3, "--maps", 61, "--threads", 4,
                         "--unmap", "random", "--brief", "--repeat", 60], mode="whole")
-    pages = 3 * 61 * 60
-    kit.proven(result.conclusion, result.code, pages, unmapped=pages)
-    equal("mappings looked at", result.conclusion["maps"]["calls"], 61 * 60)
+    maps, skipped = 61 * 60, result.conclusion["lost"]["programs_skipped"]
+    if skipped and kit.preempts():
+        # a kernel that preempts may skip both exits of a call: told, and nothing proven
+        equal("exit code", result.code, 3)
+        equal("pages not seen to match", result.pages["seen"] - result.pages["match"], 0)
+        holds("calls that are missing were told", result.conclusion["maps"]["calls"] + skipped >= maps,
+              (result.conclusion["maps"], skipped))
+        kit.note(f"{skipped} exits skipped by the kernel")
+        return
+    kit.proven(result.conclusion, result.code, 3 * maps, unmapped=3 * maps)
+    equal("mappings looked at", result.conclusion["maps"]["calls"], maps)
 
 
 # --- more than there is room for ---------------------------------------------------------------
