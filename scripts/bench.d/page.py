@@ -212,7 +212,12 @@ def tables(boots, plots):
     lines = ["### The goals", "", *goals(boots)]
     if kernels(boots, "layouts"):
         lines += picture("added", "Instructions added to a page's map, by layout and tool")
-        lines += ["### Against recording alone", "", *against_bpftrace(boots)]
+        lines += ["### Against recording alone", "",
+                  "*To the processor*: all that this one processor executes until the call is over, "
+                  "the tool's own",
+                  "process included; the last column is of that. Of contiguous pages a recorder "
+                  "hears once in 512,",
+                  "while each must be read to be compared.", "", *against_bpftrace(boots)]
     for kernel in kernels(boots, "layouts"):
         lines += [f"### Every layout, Linux {kernel}", "", "Added to the map of a page:", "",
                   *every_layout(boots, kernel, "map"), "Added to its unmap:", "",
