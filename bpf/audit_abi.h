@@ -41,6 +41,13 @@ struct pfnw_find {
 	__u64 generation; /* out: of the map of containers; 0: not in it */
 };
 
+/* read_container(): what is known of a container */
+struct pfnw_container_now {
+	__u64 container; /* in: struct vfio_iommu * */
+	__u64 known; /* out: 0: nothing is */
+	struct pfnw_container now; /* out */
+};
+
 struct pfnw_dma {
 	__u64 dma; /* struct vfio_dma *, an identity only */
 	__u64 iova, va, bytes;

@@ -385,3 +385,15 @@ int BPF_PROG(thread_exited_calm, struct task_struct *t)
 	settle();
 	return ____thread_exited(ctx, t);
 }
+
+/* What is left when that was skipped: a thread that is preempted in it keeps others out. */
+SEC("?tp_btf/sched_process_exit")
+int BPF_PROG(thread_exited_double, struct task_struct *t)
+{
+	u32 tid = t->pid;
+
+	if (!scope_pids && !n_changing && !bpf_map_lookup_elem(&contexts, &tid))
+		return 0;
+	settle();
+	return ____thread_exited(ctx, t);
+}

@@ -50,9 +50,7 @@ const volatile bool scope_comm; /* only comm_filter */
 const volatile char comm_filter[PFNW_COMM];
 const volatile __s32 scope_group = PFNW_NO_GROUP; /* only this IOMMU group */
 const volatile __u64 run_flush_jiffies = 5; /* a run is shown at the latest then */
-const volatile bool lie_miss_map; /* tests: be blind to some iommu_map() calls */
-const volatile bool lie_miss_count; /* tests: and to their tracepoint */
-const volatile bool lie_miss_change; /* tests: find no room for changes */
+const volatile __u32 lies; /* PFNW_LIE_ bits */
 const volatile bool want_iommu = true; /* walk the IOMMU's tables */
 const volatile bool audit_only; /* only when containers map and unmap */
 const volatile bool unmaps_seen; /* the hooks on vfio_unmap_unpin() are attached */
@@ -338,6 +336,15 @@ static __always_inline void count(enum pfnw_stat s, u64 n)
 
 	if (st && (u32)s < PFNW_S_MAX)
 		__sync_fetch_and_add(&st->v[s], n);
+}
+
+__u64 lost_records; /* of the next, all kinds: the loader sees it without a system call */
+
+/* @n records found no room, or what they were to tell cannot be told. */
+static __always_inline void count_lost(enum pfnw_stat s, u64 n)
+{
+	count(s, n);
+	__sync_fetch_and_add(&lost_records, n);
 }
 
 /* The same for the hot counters of a task inside a container call. */

@@ -282,6 +282,13 @@ struct pfnw_ev_change {
 	__u64 stack[PFNW_STACK];
 };
 
+/* What the programs overlook on purpose, for the tests of what is told then. */
+enum pfnw_lie {
+	PFNW_LIE_MISS_MAP = 1 << 0, /* are blind to some iommu_map() calls */
+	PFNW_LIE_MISS_COUNT = 1 << 1, /* and to their tracepoint */
+	PFNW_LIE_MISS_CHANGE = 1 << 2, /* find no room for changes of page tables */
+};
+
 /*
  * Counters, one set per CPU, added to atomically. Everything that is not a
  * record is here, so what could not be recorded is still counted.

@@ -543,7 +543,7 @@ int BPF_PROG(map_out, struct iommu_domain *domain, unsigned long iova, u64 paddr
 			c->foreign_pages += pages;
 		return 0;
 	}
-	if (lie_miss_map && missed_by_lie(iova))
+	if ((lies & PFNW_LIE_MISS_MAP) && missed_by_lie(iova))
 		return 0;
 	if (c->has_probe)
 		judge_probe(ctx, c);
@@ -585,7 +585,7 @@ int BPF_PROG(tp_map, unsigned long iova, u64 paddr, size_t size)
 {
 	struct context *c = inside();
 
-	if (lie_miss_count && missed_by_lie(iova))
+	if ((lies & PFNW_LIE_MISS_COUNT) && missed_by_lie(iova))
 		return 0;
 	if (c && !c->in_claim && !(preempts && c->told == TOLD)) {
 		tally(c, PFNW_S_TP_MAPS, 1);

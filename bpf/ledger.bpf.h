@@ -152,7 +152,7 @@ __noinline int ledger_flush(struct context *c)
 	/* what was unmapped meanwhile has a number before or after this one: nobody knows */
 	if ((whole && l->op == PFNW_LEDGER_MAP && disturbed(c, l->iova, l->n_pages)) ||
 	    no_room_to_spare() || bpf_ringbuf_output(&events, l, bytes, BPF_RB_NO_WAKEUP))
-		count(PFNW_S_LOST_LEDGER, 1);
+		count_lost(PFNW_S_LOST_LEDGER, 1);
 	l->n_pages = 0;
 	return 0;
 }
@@ -330,7 +330,7 @@ __noinline int ledger_gone(u64 iommu)
 		return 0;
 	l = bpf_ringbuf_reserve(&events, sizeof(*l), 0);
 	if (!l) {
-		count(PFNW_S_LOST_LEDGER, 1);
+		count_lost(PFNW_S_LOST_LEDGER, 1);
 		return 0;
 	}
 	__builtin_memset(l, 0, sizeof(*l));

@@ -178,10 +178,11 @@ static __noinline int send_change(void *ctx, u64 mm, u32 fn, u64 start, u64 end)
 	u64 id;
 	long n;
 
-	r = lie_miss_change || no_room_to_spare() ? NULL :
-						    bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	r = (lies & PFNW_LIE_MISS_CHANGE) || no_room_to_spare() ?
+		    NULL :
+		    bpf_ringbuf_reserve(&events, sizeof(*r), 0);
 	if (!r) {
-		count(PFNW_S_LOST_CHANGE, 1);
+		count_lost(PFNW_S_LOST_CHANGE, 1);
 		return 0;
 	}
 	id = bpf_get_current_pid_tgid();

@@ -16,6 +16,7 @@
 #include "unmap.bpf.c"
 #include "audit.bpf.c"
 #include "compare.bpf.c"
+#include "state.bpf.c"
 #include "whole.bpf.c"
 #include "calm.bpf.c"
 

@@ -80,7 +80,7 @@ static __always_inline void whole_table(struct context *c, struct both *b)
 	barrier_var(bytes);
 	if (lost || bytes > sizeof(b->head) + sizeof(b->io_l1) ||
 	    bpf_ringbuf_output(&events, l, bytes, flags))
-		count(PFNW_S_LOST_LEDGER, 1);
+		count_lost(PFNW_S_LOST_LEDGER, 1);
 }
 
 /* All of the step is equal: tell the ledger. */

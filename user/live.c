@@ -30,7 +30,7 @@
 /* A range of VAs whose page tables changed. */
 struct dirty {
 	uint64_t mm, start, end;
-	uint64_t due_ns, since_ns;
+	uint64_t due_ns, since_ns, last_ns; /* last_ns: of the last change that joined */
 	uint8_t fn;
 	bool late; /* counted in live_counts.late */
 	uint32_t n_stack;
@@ -362,7 +362,7 @@ void live_ledger(struct live *l, const struct pfnw_ev_ledger *e, size_t bytes)
 
 static bool state_of(struct live *l, uint64_t container, struct pfnw_container *s)
 {
-	return !bpf_map_lookup_elem(bpf_map__fd(l->session->skel->maps.containers), &container, s);
+	return session_container(l->session, container, s);
 }
 
 void live_lost_records(struct live *l, uint64_t lost_so_far)
@@ -513,7 +513,7 @@ static void look_early(struct live *l, uint64_t told_ns)
 	for (size_t i = 0; i < l->n_dirty;) {
 		struct dirty x = l->dirty[i];
 
-		if (x.since_ns + EARLY_NS > told_ns || x.fn == PFNW_CHANGE_EXIT ||
+		if (x.last_ns + EARLY_NS > told_ns || x.fn == PFNW_CHANGE_EXIT ||
 		    !look_at_dirty(l, &x)) {
 			i++;
 			continue;
@@ -542,6 +542,8 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 			d->end = e->end;
 		if (!d->since_ns)
 			d->since_ns = e->h.ts_ns;
+		if (e->h.ts_ns > d->last_ns)
+			d->last_ns = e->h.ts_ns;
 		return;
 	}
 	if (l->n_dirty >= MAX_DIRTY)
@@ -570,7 +572,7 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 	d->end = e->end;
 	d->fn = e->fn;
 	d->late = false;
-	d->since_ns = e->h.ts_ns;
+	d->since_ns = d->last_ns = e->h.ts_ns;
 	d->due_ns = now + (e->fn == PFNW_CHANGE_EXIT ? EXIT_NS : SETTLE_NS);
 	d->n_stack = e->n_stack;
 	memcpy(d->stack, e->stack, sizeof(d->stack));
@@ -820,8 +822,9 @@ void live_tick(struct live *l, bool all)
 		/* the zap that follows a move may be found first to have left something */
 		if (x.fn == PFNW_CHANGE_MOVE)
 			l->moved[l->n_moved++ % 16] = x;
-		if (look_at_dirty(l, &x))
+		if (look_at_dirty(l, &x) && (all || x.last_ns + EARLY_NS <= now))
 			continue;
+		/* not done, or what the last to join has changed may not be in the ledger yet */
 		x.due_ns = now + SETTLE_NS;
 		if (all || l->n_dirty >= l->room_dirty) {
 			l->count.pending++;

@@ -257,11 +257,11 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 		break;
 	case OPT_LIE:
 		if (!strcmp(arg, "miss-map"))
-			o->lie_miss_map = true;
+			o->lies |= PFNW_LIE_MISS_MAP;
 		else if (!strcmp(arg, "miss-count"))
-			o->lie_miss_count = true;
+			o->lies |= PFNW_LIE_MISS_COUNT;
 		else if (!strcmp(arg, "miss-change"))
-			o->lie_miss_change = true;
+			o->lies |= PFNW_LIE_MISS_CHANGE;
 		else
 			o->error = fail(EXIT_USAGE, "--lie %s: miss-map, miss-count or miss-change",
 					arg);

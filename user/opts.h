@@ -28,7 +28,7 @@ struct options {
 	uint32_t break_on; /* bit per enum severity */
 	bool steps; /* look at each step of a call, not at what came of it */
 	bool no_iommu; /* leave the IOMMU's own tables alone */
-	bool lie_miss_map, lie_miss_count, lie_miss_change;
+	uint32_t lies; /* PFNW_LIE_ bits */
 	int error; /* an exit code, after its error line was printed */
 };
 

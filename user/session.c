@@ -112,9 +112,7 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->audit_only = o->audit_only;
 	k->rodata->unmaps_seen = hooks_slot(&s->hooks, "dma-unmapped") &&
 				 (o->want_iommu || o->audit_only);
-	k->rodata->lie_miss_map = o->lie_miss_map;
-	k->rodata->lie_miss_count = o->lie_miss_count;
-	k->rodata->lie_miss_change = o->lie_miss_change;
+	k->rodata->lies = o->lies;
 	k->rodata->want_runs = o->want_runs;
 	k->rodata->want_maps = o->want_maps;
 	k->rodata->want_claims = o->want_claims;
@@ -148,6 +146,7 @@ static int configure(struct session *s, const struct session_options *o)
 	bpf_program__set_autoload(k->progs.watch_owners, true);
 	if (o->want_audit) {
 		bpf_program__set_autoload(k->progs.find_container, true);
+		bpf_program__set_autoload(k->progs.read_container, true);
 		bpf_program__set_autoload(k->progs.know_container, true);
 		bpf_program__set_autoload(k->progs.list_dmas, true);
 		bpf_program__set_autoload(k->progs.list_domains, true);
@@ -502,6 +501,27 @@ void session_stats(struct session *s, uint64_t *v)
 		for (int i = 0; i < PFNW_S_MAX; i++)
 			v[i] += per_cpu[c][i];
 	for_each_context(s, add_hot, v);
+}
+
+bool session_container(struct session *s, uint64_t container, struct pfnw_container *k)
+{
+	struct pfnw_container_now *a = &s->skel->bss->container_arg;
+
+	a->container = container;
+	a->known = 0;
+	if (session_run(s->skel->progs.read_container) || !a->known)
+		return false;
+	*k = a->now;
+	return true;
+}
+
+bool session_lost_more(struct session *s)
+{
+	uint64_t n = __atomic_load_n(&s->skel->bss->lost_records, __ATOMIC_ACQUIRE);
+	bool more = n != s->lost_seen;
+
+	s->lost_seen = n;
+	return more;
 }
 
 uint64_t session_stat(struct session *s, enum pfnw_stat what)

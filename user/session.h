@@ -34,8 +34,7 @@ struct session_options {
 	int group; /* PFNW_NO_GROUP: any */
 	uint32_t ring_bytes; /* power of two, at least a page */
 	bool want_budget; /* what the verifier spends: session.budgets */
-	bool lie_miss_map, lie_miss_count,
-		lie_miss_change; /* for tests: miss some calls on purpose */
+	uint32_t lies; /* PFNW_LIE_ bits, for tests: miss some calls on purpose */
 	uint32_t contexts; /* threads that can be inside container calls */
 };
 
@@ -56,6 +55,7 @@ struct session {
 	bool changes_attached;
 	struct bpf_program *next_change; /* the last one that session_watch_some() attached */
 	uint64_t missed_changes, missed_asked_ns;
+	uint64_t lost_seen; /* as of the last session_lost_more() */
 	char verifier[256]; /* first complaint of libbpf, for error lines */
 };
 
@@ -80,7 +80,19 @@ int session_consume(struct session *s);
 /* Wait up to @ms for records, then hand them over. */
 int session_poll(struct session *s, int ms);
 
-/* One of the cold counters, summed over all CPUs. */
+/*
+ * What is known of the container (address of its struct vfio_iommu) as of now; false: nothing.
+ * May be asked while programs run.
+ */
+bool session_container(struct session *s, uint64_t container, struct pfnw_container *k);
+
+/* Was any record lost for want of room since it was last asked? Costs nothing. */
+bool session_lost_more(struct session *s);
+
+/*
+ * One of the cold counters, summed over all CPUs. Not to be asked again and again while
+ * programs run, on a kernel that preempts: bpf/state.bpf.c says why.
+ */
 uint64_t session_stat(struct session *s, enum pfnw_stat what);
 
 /* Sum of the counters over all CPUs; @v has PFNW_S_MAX entries. */

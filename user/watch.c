@@ -81,8 +81,8 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 		.want_claims = o->claims,
 		.lazy = trace,
 		.want_iommu = !o->no_iommu,
-		.whole = !o->steps && !o->maps && !o->claims && !o->no_iommu && !o->lie_miss_map &&
-			 !o->lie_miss_count,
+		.whole = !o->steps && !o->maps && !o->claims && !o->no_iommu &&
+			 !(o->lies & (PFNW_LIE_MISS_MAP | PFNW_LIE_MISS_COUNT)),
 		.want_ledger = !o->no_iommu && !o->no_ledger,
 		.want_audit = !o->no_iommu && !o->no_ledger,
 		.pids = o->pid,
@@ -92,9 +92,7 @@ int watch_open(struct watch *w, const struct options *o, bool trace, bool childr
 		.group = o->group,
 		.ring_bytes = o->ring_bytes,
 		.contexts = o->contexts,
-		.lie_miss_map = o->lie_miss_map,
-		.lie_miss_count = o->lie_miss_count,
-		.lie_miss_change = o->lie_miss_change,
+		.lies = o->lies,
 	};
 	struct collect_options co = {
 		.show_runs = trace && !o->quiet,
@@ -151,6 +149,8 @@ static bool sinks_failed(const struct watch *w)
 /* What found no room: asked when the records that did are taken. */
 static void note_lost(struct watch *w)
 {
+	if (!session_lost_more(&w->session))
+		return;
 	live_lost_changes(w->collector.live, session_stat(&w->session, PFNW_S_LOST_CHANGE));
 	live_lost_records(w->collector.live, session_stat(&w->session, PFNW_S_LOST_LEDGER));
 }

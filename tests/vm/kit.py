@@ -436,12 +436,6 @@ def interrupt(tracing, number=signal.SIGINT):
     return records, conclusion(records, done.code), done.code
 
 
-def preempts():
-    """Does this kernel preempt kernel code? "none (voluntary) full lazy"; not there: built so."""
-    path = pathlib.Path("/sys/kernel/debug/sched/preempt")
-    return not path.exists() or not re.search(r"\((none|voluntary)\)", path.read_text())
-
-
 # --- what is left in the kernel ----------------------------------------------------------------
 
 _libc = ctypes.CDLL(None, use_errno=True)
