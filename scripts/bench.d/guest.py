@@ -18,7 +18,8 @@ import sys
 import time
 
 NS_PER_INSN = 2
-TRIES = 3               # of each figure the least: a timer's tick is in some of them
+TRIES = 5               # of each figure: a timer's tick is in some of them
+MANY_TRIES = 9          # of what is short, or falls to several threads
 SETTLE = "0.4"          # seconds before a call, for what the kernel has put off
 TMP = pathlib.Path("/tmp/bench")
 BUILD = os.environ["BENCH_BUILD"]
@@ -271,10 +272,10 @@ def figure_of(records, key, **more):
          runs=max(r["runs"] or 0 for r in records if r["type"] == "map"))
 
 
-def map_and_unmap(tool, key, argv):
+def map_and_unmap(tool, key, argv, tries=TRIES):
     """One layout, some times: what its thread pays for a page, and the loader meanwhile."""
     before = cpu_ns(tool.pid) if tool.pid else 0
-    records = account_of([*argv, "--rest", SETTLE, "--repeat", TRIES])
+    records = account_of([*argv, "--rest", SETTLE, "--repeat", tries])
     calls = [r for r in records if r["type"] in ("map", "unmap")]
     pages = sum(r["pages"] for r in calls if r["type"] == "map")
     figure_of(calls, key, tool=tool.name,
@@ -345,7 +346,8 @@ def sizes(tool):
     for layout in GOALS:
         for mib in (16, 128, 1024):
             map_and_unmap(tool, {"layout": layout, "mib": mib},
-                          ["--layout", layout, "--pages", mib * MIB])
+                          ["--layout", layout, "--pages", mib * MIB],
+                          MANY_TRIES if mib < 1024 else TRIES)
 
 
 def large(tool):
@@ -387,7 +389,7 @@ def cpus(tool):
     n = os.cpu_count()
     for layout in ("contig", "scattered"):
         best = None
-        for _ in range(TRIES):
+        for _ in range(MANY_TRIES):
             total = account_of(["--layout", layout, "--pages", 8192, "--maps", n, "--threads", n,
                                 "--rest", SETTLE, "--brief"])[-1]
             spent = insns(total["map_cpu_ns"]) / total["pages"]
@@ -395,10 +397,10 @@ def cpus(tool):
         tell(type="figure", tool=tool.name, layout=layout, cpus=n, map=best)
 
 
-def others(tool, what="", rounds=4000):
+def others(tool, what="", rounds=2000):
     """A process that has nothing to do with any of it."""
     best = {}
-    for _ in range(TRIES):
+    for _ in range(MANY_TRIES):
         done = subprocess.run([MMOPS, str(rounds)], capture_output=True, text=True, check=True)
         for r in map(json.loads, done.stdout.splitlines()):
             op = best.setdefault(r["op"], dict(r))

@@ -49,6 +49,9 @@ IOMMUS = {iommu.name: iommu for iommu in (
 )}
 DEFAULT_IOMMU = "intel"
 
+# The TSC counts instructions then. A kernel that does not trust it makes of sched_clock() something
+# that stands still between a late tick and the next: the time of threads would be too short.
+ICOUNT_ARGS = "tsc=reliable"
 KERNEL_ARGS = ("console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off audit=0 "
                "no_timer_check printk.time=1")
 
@@ -207,7 +210,8 @@ def _qemu_argv(tree, iommu, settings, folder, ports):
         "-machine", iommu.machine, "-accel", accel, "-cpu", cpu,
         "-smp", str(settings.smp), "-m", settings.mem,
         "-kernel", str(tree.vmlinuz), "-initrd", str(folder / "initrd"),
-        "-append", " ".join(filter(None, (KERNEL_ARGS, iommu.append, settings.append))),
+        "-append", " ".join(filter(None, (KERNEL_ARGS, ICOUNT_ARGS if settings.icount else "",
+                                          iommu.append, settings.append))),
         "-device", iommu.device,
         "-device", "edu,dma_mask=0xffffffff,addr=0x10",
         "-chardev", f"file,id=console,path={_escape(folder / 'console.log')}",
