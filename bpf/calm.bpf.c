@@ -8,7 +8,8 @@
  *   change, the claim, the call under way. The kernel skips kprobes, too, while it works
  *   on a BPF map for some thread of this CPU, and may preempt that. So the entries of
  *   calls and claims have a double by fentry, which looks whether it is such a moment.
- * - Exits come by two programs, one the twin of the other. Whichever runs first takes
+ * - Exits of calls come by kretprobe, and have a double as well.
+ * - Other exits come by two programs, one the twin of the other. Whichever runs first takes
  *   the token and does the work; the other finds none and leaves. When both were
  *   skipped, the next entry of that thread, or its end, finds the token and settles.
  */
@@ -59,16 +60,10 @@ int BPF_PROG(container_call_in_double, void *iommu, unsigned int cmd, unsigned l
 	return ____container_call_in(ctx, iommu, cmd, arg);
 }
 
-SEC("?fexit/vfio_iommu_type1_ioctl")
-int BPF_PROG(container_call_out_twin, void *iommu, unsigned int cmd, unsigned long arg, long ret)
-{
-	return ____container_call_out(ctx, iommu, cmd, arg, ret);
-}
-
 /*
- * Whole calls: their exits compare for long, and whoever is preempted there would make the
- * kernel skip both twins for others. A kretprobe's handler is not preempted. What it does
- * not see, since it is skipped in turn, a double does.
+ * The exit of a call does much, and with twins two threads that are preempted there would make
+ * the kernel skip both for all others. A kretprobe's handler is not preempted. What it does not
+ * see, since it is skipped in turn, a double does.
  */
 SEC("?kretprobe/vfio_iommu_type1_ioctl")
 int BPF_KRETPROBE(container_call_out_calm, long ret)

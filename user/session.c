@@ -47,9 +47,6 @@ static struct bpf_program *other(struct session *s, const struct hook *h, int i,
 
 	if (!s->hooks.preempts)
 		return NULL;
-	/* an exit has a stand-in for what takes long */
-	if (i && !strcmp(what, "calm") && !s->whole)
-		return NULL;
 	snprintf(name, sizeof(name), "%s_%s", h->progs[i], what);
 	return bpf_object__find_program_by_name(s->skel->obj, name);
 }
