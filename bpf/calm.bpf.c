@@ -8,7 +8,8 @@
  *   change, the claim, the call under way. The kernel skips kprobes, too, while it works
  *   on a BPF map for some thread of this CPU, and may preempt that. So the entries of
  *   calls and claims have a double by fentry, which looks whether it is such a moment.
- * - Exits of calls come by kretprobe, and have a double as well.
+ * - Exits of ioctls come by kretprobe, and have a double as well. The kernel keeps room for
+ *   some ten of them at a time (or two a CPU): what finds none is settled later, too.
  * - Other exits come by two programs, one the twin of the other. Whichever runs first takes
  *   the token and does the work; the other finds none and leaves. When both were
  *   skipped, the next entry of that thread, or its end, finds the token and settles.
@@ -385,10 +386,6 @@ int BPF_PROG(thread_exited_calm, struct task_struct *t)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_exited_double, struct task_struct *t)
 {
-	u32 tid = t->pid;
-
-	if (!scope_pids && !n_changing && !bpf_map_lookup_elem(&contexts, &tid))
-		return 0;
 	settle();
 	return ____thread_exited(ctx, t);
 }
