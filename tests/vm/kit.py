@@ -402,15 +402,18 @@ def equal_counts(last):
     equal("second count of unmapped pages", unmaps["second_count_pages"], unmaps["pages"])
 
 
-def proven(last, code, pages, unmapped=None, known=0):
+def proven(last, code, pages, unmapped=None, known=0, behind=False):
     """Everything right, everything seen: @pages of them, to the last one.
-    @known: pages that went stale as this kernel is known to let them."""
+    @known: pages that went stale as this kernel is known to let them.
+    @behind: the ledger may have been read anew, there was no room for its records."""
     want = dict(seen=pages, match=pages - known, mismatch=0, stale=known, raced=0, unverified=0, lost=0)
     equal("pages", last["pages"], want)
     equal("conclusion", last["conclusion"], "proven")
     equal("exit code", code, 0)
     equal("lost", last["lost"], dict(records=0, programs_skipped=0, contexts_full=0))
     equal("broken rules", {k: n for k, n in last["rules"].items() if n}, {})
+    if last.get("ledger") and not behind:
+        equal("times that the ledger was behind", last["ledger"]["losses"], 0)
     claims = last["claims"]
     equal("claimed pages not proven",
           {k: claims[k] for k in ("mismatch", "raced", "unverified", "lost")},

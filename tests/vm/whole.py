@@ -151,7 +151,7 @@ def ledger_behind(pages, *options, mode):
                                  "--unmap", "none", "--hold", 3, "--ready-file", ready],
                                 *options, mode=mode)
     checked = kit.Checked(kit.run(argv, patience=600), path)
-    kit.proven(checked.conclusion, checked.code, pages)
+    kit.proven(checked.conclusion, checked.code, pages, behind=True)
     ledger = checked.conclusion["ledger"]
     holds("times that it was behind, and read anew",
           ledger["losses"] > 0 and ledger["read_anew"] > 0, ledger)
