@@ -2,7 +2,6 @@
 """Run inside the guest by scripts/bench: one JSON line for each figure.
 
 Guest time is instructions executed (--icount, 2 ns each), so a difference of times is a count.
-What a thread spent is its own CPU time: what a loader does meanwhile is told apart.
 """
 
 import argparse
@@ -12,14 +11,13 @@ import os
 import pathlib
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import time
 
 NS_PER_INSN = 2
 TRIES = 5               # of each figure: a timer's tick is in some of them
-MANY_TRIES = 9          # of what is short, or falls to several threads
+MANY_TRIES = 9          # of what is short, or falls to several threads or processes
 SETTLE = "0.4"          # seconds before a call, for what the kernel has put off
 TMP = pathlib.Path("/tmp/bench")
 BUILD = os.environ["BENCH_BUILD"]
@@ -252,28 +250,27 @@ def account_of(argv, patience=3000):
     return records
 
 
-def each(records, kind):
+def each(records, kind, clock):
     """Instructions per page of each such call."""
-    return [insns(r[f"{kind}_cpu_ns"]) / r["pages"] for r in records if r["type"] == kind]
+    return [round(insns(r[f"{kind}_{clock}"]) / r["pages"], 2) for r in records
+            if r["type"] == kind]
 
 
 def figure_of(records, key, **more):
     """
-    Of some equal rounds the map in the middle (a timer ticks in some, and of some a part falls to
-    others) and the dearest unmap (of many a part does); and all of them.
+    All that the one processor did from a call's begin to its end, the tool's process included: the
+    least of some equal rounds, for a timer ticks in some. (A thread's own time is no figure that
+    repeats: interrupts and what runs behind them take a share that differs.) How the map falls to
+    the thread is told beside it: the most of the rounds, in the others more fell to somebody else.
     """
-    maps, unmaps = each(records, "map"), each(records, "unmap")
-    # all that this processor did until the call was over: of a tool's other threads, too
-    walls = [insns(r["map_ns"]) / r["pages"] for r in records if r["type"] == "map"]
-    tell(type="figure", **more, **key, pages=next(r["pages"] for r in records),
-         map=statistics.median(maps), map_wall=statistics.median(walls),
-         unmap=max(unmaps), maps_each=[round(n, 2) for n in maps],
-         unmaps_each=[round(n, 2) for n in unmaps],
-         runs=max(r["runs"] or 0 for r in records if r["type"] == "map"))
+    maps, unmaps = each(records, "map", "ns"), each(records, "unmap", "ns")
+    tell(type="figure", **more, **key, pages=next(r["pages"] for r in records), map=min(maps),
+         unmap=min(unmaps), map_thread=max(each(records, "map", "cpu_ns")), maps_each=maps,
+         unmaps_each=unmaps, runs=max(r["runs"] or 0 for r in records if r["type"] == "map"))
 
 
 def map_and_unmap(tool, key, argv, tries=TRIES):
-    """One layout, some times: what its thread pays for a page, and the loader meanwhile."""
+    """One layout, some times: what a page costs."""
     before = cpu_ns(tool.pid) if tool.pid else 0
     records = account_of([*argv, "--rest", SETTLE, "--repeat", tries])
     calls = [r for r in records if r["type"] in ("map", "unmap")]
@@ -533,6 +530,12 @@ def part_audit():
         tell(type="figure", tool="pagemap", layout=layout, insns=pagemap)
 
 
+def tidy():
+    """How much of the memory lies in a line after booting is a matter of luck."""
+    for file, text in (("drop_caches", "3"), ("compact_memory", "1")):
+        pathlib.Path("/proc/sys/vm", file).write_text(text)
+
+
 PARTS = {name[5:]: function for name, function in list(globals().items())
          if name.startswith("part_")}
 
@@ -553,6 +556,7 @@ def main():
         facts["peak_kib"] = peak_kib(tool.pid)
         pathlib.Path(a.facts).write_text(json.dumps(facts))
         return
+    tidy()
     try:
         PARTS[a.part]()
     except Broken as broken:

@@ -99,8 +99,8 @@ def against_bpftrace(boots):
         for layout in GOALS:
             row, walls = [kernel, layout], []
             for tool in (BPFTRACE, CHECK):
-                add, base = data.added(boot, tool, "map", FRESH, layout=layout)
-                wall, wall_base = data.added(boot, tool, "map_wall", FRESH, layout=layout)
+                add, base = data.added(boot, tool, "map_thread", FRESH, layout=layout)
+                wall, wall_base = data.added(boot, tool, "map", FRESH, layout=layout)
                 lost = boot.tools.get(tool, {}).get("lost")
                 if None in (add, wall, lost):
                     break
@@ -218,11 +218,11 @@ def tables(boots, plots):
     if kernels(boots, "layouts"):
         lines += picture("added", "Instructions added to a page's map, by layout and tool")
         lines += ["### Against recording alone", "",
-                  "*To the processor*: all that this one processor executes until the call is over, "
-                  "the tool's own",
-                  "process included; the last column is of that. Of contiguous pages a recorder "
-                  "hears once in 512,",
-                  "while each must be read to be compared.", "", *against_bpftrace(boots)]
+                  "*To the thread*: without what the tool's own process executes on the same "
+                  "processor until the call is",
+                  "over; the last column is with it. Of contiguous pages a recorder hears once in "
+                  "512, while each must",
+                  "be read to be compared.", "", *against_bpftrace(boots)]
     for kernel in kernels(boots, "layouts"):
         lines += [f"### Every layout, Linux {kernel}", "", "Added to the map of a page:", "",
                   *every_layout(boots, kernel, "map"), "Added to its unmap:", "",

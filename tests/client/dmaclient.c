@@ -161,7 +161,6 @@ static int finish_cycle(struct client *client)
 		return -1;
 	pause_at(client, PAUSE_CHANGED, "changed");
 	nap(opt->hold);
-	rest(opt->rest);
 	run_unmap(run);
 	stale_undo(run);
 	if (opt->dma_gone)
@@ -179,7 +178,6 @@ static void run_cycles(struct client *client)
 
 	for (unsigned int cycle = 0; cycle < opt->repeat && !stopped; cycle++) {
 		run->space.next = start;
-		rest(opt->rest);
 		run_map(run);
 		if (opt->dma_verify)
 			witness_verify(&client->witness, run->mappings, run->count);
@@ -214,6 +212,7 @@ static int begin_work(struct client *client)
 
 	run->env = &client->env;
 	run->vfio = &client->vfio;
+	run->rest = rest;
 	run->space = (struct iova_space){
 		.vfio = &client->vfio,
 		.next = opt->iova,

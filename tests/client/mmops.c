@@ -120,7 +120,7 @@ int main(int argc, char **argv)
 		{ "dontneed", op_dontneed, 1, 1 }, { "mprotect", op_mprotect, 2, 1 },
 		{ "cow", op_cow, 2, 1 },	   { "mremap", op_mremap, 2, 1 },
 		{ "fault", op_fault, 1, 16 },	   { "mmap", op_mmap, 1, 1 },
-		{ "fork", op_fork, 0, 64 },
+		{ "fork", op_fork, 0, 16 },
 	};
 	int n = argc > 1 ? atoi(argv[1]) : 20000;
 

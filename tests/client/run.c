@@ -73,9 +73,17 @@ int run_prepare(struct run *run)
 static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
+	struct run *run = worker->run;
+	const struct layout *last = NULL;
 
-	for (size_t i = 0; i < worker->count; i++)
-		worker->work(worker->run->vfio, &worker->run->mappings[worker->list[i]]);
+	for (size_t i = 0; i < worker->count; i++) {
+		struct mapping *mapping = &run->mappings[worker->list[i]];
+
+		if (mapping->buffer.layout != last)
+			run->rest(run->env->opt->rest);
+		last = mapping->buffer.layout;
+		worker->work(run->vfio, mapping);
+	}
 	return NULL;
 }
 
@@ -224,6 +232,7 @@ void run_unmap(struct run *run)
 	if (order == UNMAP_NONE)
 		return;
 	if (order == UNMAP_ALL) {
+		run->rest(run->env->opt->rest);
 		unmap_range(run);
 		return;
 	}

@@ -9,6 +9,7 @@
 struct run {
 	struct layout_env *env;
 	struct vfio *vfio;
+	void (*rest)(double seconds); /* before the calls for a layout */
 	struct iova_space space;
 	struct mapping *mappings;
 	size_t count;
