@@ -115,6 +115,7 @@ struct vm_fault {
 
 struct signal_struct {
 	atomic_t live;
+	int nr_threads;
 };
 
 struct fdtable {

@@ -296,8 +296,10 @@ static long list_step(u32 i, void *arg)
 	mm = (void *)mm_of_dma(d);
 	o->mm = (u64)mm;
 	o->mm_users = mm ? BPF_CORE_READ(mm, mm_users.counter) : 0;
+	/* (the first thread may be over long before the last one closes the files of all) */
 	o->leaving = BPF_CORE_READ(d, task, flags) & PF_EXITING &&
-		     !BPF_CORE_READ(d, task, exit_state);
+		     (!BPF_CORE_READ(d, task, exit_state) ||
+		      BPF_CORE_READ(d, task, signal, nr_threads) > 1);
 	a->n = n + 1;
 	if (o->iova + o->bytes <= o->iova || o->iova < l->from)
 		return 1; /* the last page there is; or a tree in motion */

@@ -12,11 +12,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/vfio.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -310,6 +312,29 @@ static int work_in_child(struct client *client)
 	return EXIT_ERROR;
 }
 
+static void *end_process(void *code)
+{
+	const struct timespec leader_is_over = { .tv_nsec = 100000000 };
+
+	nanosleep(&leader_is_over, NULL);
+	_exit(*(int *)code);
+}
+
+/* The process ends with the thread that stays: the kernel closes its files then. */
+static void leave_to_another(int *code)
+{
+	static int stays;
+	pthread_t thread;
+	int err;
+
+	stays = *code;
+	err = pthread_create(&thread, NULL, end_process, &stays);
+	if (!err)
+		syscall(SYS_exit, 0);
+	account_error(err, "a thread that ends the process");
+	*code = EXIT_ERROR;
+}
+
 int main(int argc, char **argv)
 {
 	static struct client client;
@@ -334,6 +359,8 @@ int main(int argc, char **argv)
 			       work_after_exit(&client) :
 		       client.opt.fork ? work_in_child(&client) :
 					 work(&client);
+	if (client.opt.leader_ends)
+		leave_to_another(&code);
 	if (client.vfio.container > 0)
 		vfio_close(&client.vfio);
 	return code;

@@ -57,6 +57,8 @@ static const char help[] =
 	"  --iova BASE          lowest IOVA                     (default: 0x10000000)\n"
 	"  --seed S             for random orders                      (default: 1)\n"
 	"  --fork               map in a child process\n"
+	"  --leader-ends        at the end the first thread is over before the others, and\n"
+	"                       the last one closes the container\n"
 	"  --linger SECONDS     with --fork: the parent keeps the container that long\n"
 	"                       after the child is gone\n"
 	"  --rest SECONDS       sleep before the mapping or unmapping calls of each layout:\n"
@@ -254,6 +256,7 @@ enum {
 	O_LINGER,
 	O_REST,
 	O_HOLD,
+	O_LEADER_ENDS,
 	O_READY_FILE,
 	O_PAUSE,
 	O_AUDIT_HOLD,
@@ -295,6 +298,7 @@ static const struct option long_options[] = {
 	{ "iova", required_argument, NULL, O_IOVA },
 	{ "seed", required_argument, NULL, O_SEED },
 	{ "fork", no_argument, NULL, O_FORK },
+	{ "leader-ends", no_argument, NULL, O_LEADER_ENDS },
 	{ "linger", required_argument, NULL, O_LINGER },
 	{ "rest", required_argument, NULL, O_REST },
 	{ "hold", required_argument, NULL, O_HOLD },
@@ -394,6 +398,9 @@ static void take_option(struct options *opt, int c, const char *name)
 		break;
 	case O_LINGER:
 		opt->linger = seconds(name, optarg);
+		break;
+	case O_LEADER_ENDS:
+		opt->leader_ends = true;
 		break;
 	case O_REST:
 		opt->rest = seconds(name, optarg);

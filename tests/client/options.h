@@ -70,7 +70,8 @@ struct options {
 	uint64_t seed;
 	double hold;
 	double linger;
-	double rest; /* before the calls of a cycle that map, and that unmap */
+	bool leader_ends;
+	double rest; /* before the calls for each layout, to map and to unmap */
 	const char *ready_file;
 	bool fork;
 	unsigned int pauses;

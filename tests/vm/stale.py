@@ -132,6 +132,28 @@ def unmapped_at_once():
     kit.note("looked at in time" if stale else f"{late} changes too late to look at")
 
 
+@case("stale-slow-end")
+def slow_end():
+    """
+    An owner that ends is no owner that is gone: its memory goes first, its files after that,
+    which takes long where others want the processor. The first thread is over even before that.
+    """
+    pages, times = 65536, 3
+    ready = kit.fresh("ready")
+    # (nobody waits for who keeps the processors busy: they end by themselves)
+    script = f"""
+        for i in $(seq {times}); do
+            {DMACLIENT} --layout anon --pages {pages} --unmap none --brief --leader-ends --hold 0.2 \\
+                --ready-file {ready}.$i &
+            while ! [ -e {ready}.$i ] && kill -0 $!; do sleep 0.05; done
+            renice -n 19 -p $! >/dev/null
+            for c in $(seq $(nproc)); do timeout 6 sh -c 'while :; do :; done' & done
+            wait
+        done"""
+    done = kit.check(["sh", "-c", script], "--break-on", ALL, patience=600)
+    kit.proven(done.conclusion, done.code, times * pages)
+
+
 @case("stale-unheard")
 def unheard():
     """
