@@ -288,8 +288,7 @@ static __always_inline int end_call(void *ctx, long ret, bool maps)
 	if (told > seen)
 		count(PFNW_S_LOST_COUNT, told - seen);
 	/* a change that the hooks missed: the ledger is read anew (whole calls: nobody else counts) */
-	if (!whole &&
-	    (told > seen || c->n[PFNW_S_TP_UNMAP_PAGES] != c->n[PFNW_S_UNMAP_PAGES]))
+	if (!whole && (told > seen || c->n[PFNW_S_TP_UNMAP_PAGES] != c->n[PFNW_S_UNMAP_PAGES]))
 		ledger_hole(c->iommu);
 	c->foreign_pages = 0;
 	c->want_map = 0;

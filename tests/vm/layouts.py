@@ -53,7 +53,7 @@ def client(layout, threads, order):
 @kit.once
 def traced():
     clients = {}
-    with kit.trace("--json") as tracing:
+    with kit.trace("--json", "--ring-size", "16M") as tracing:
         for number, layout in enumerate(LAYOUTS):
             for threads in THREADS:
                 order = ORDERS[(number + (threads > 1)) % len(ORDERS)]
