@@ -250,23 +250,21 @@ def account_of(argv, patience=3000):
     return records
 
 
-def each(records, kind, clock):
+def each(records, kind):
     """Instructions per page of each such call."""
-    return [round(insns(r[f"{kind}_{clock}"]) / r["pages"], 2) for r in records
-            if r["type"] == kind]
+    return [round(insns(r[f"{kind}_ns"]) / r["pages"], 2) for r in records if r["type"] == kind]
 
 
 def figure_of(records, key, **more):
     """
     All that the one processor did from a call's begin to its end, the tool's process included: the
     least of some equal rounds, for a timer ticks in some. (A thread's own time is no figure that
-    repeats: interrupts and what runs behind them take a share that differs.) How the map falls to
-    the thread is told beside it: the most of the rounds, in the others more fell to somebody else.
+    repeats: interrupts and what runs behind them take a share that differs.)
     """
-    maps, unmaps = each(records, "map", "ns"), each(records, "unmap", "ns")
+    maps, unmaps = each(records, "map"), each(records, "unmap")
     tell(type="figure", **more, **key, pages=next(r["pages"] for r in records), map=min(maps),
-         unmap=min(unmaps), map_thread=max(each(records, "map", "cpu_ns")), maps_each=maps,
-         unmaps_each=unmaps, runs=max(r["runs"] or 0 for r in records if r["type"] == "map"))
+         unmap=min(unmaps), maps_each=maps, unmaps_each=unmaps,
+         runs=max(r["runs"] or 0 for r in records if r["type"] == "map"))
 
 
 def map_and_unmap(tool, key, argv, tries=TRIES):
