@@ -155,7 +155,11 @@ that is in the figure. From 4 GiB on it is the calling thread's time alone."""
 
 MORE_PROCESSORS = """\
 Linux 6.1 does not come up with a second processor where instructions are counted: it waits for it
-in a loop that never pauses, and QEMU 7.2 gives every turn to the one that waits."""
+in a loop that never pauses, and QEMU 7.2 gives every turn to the one that waits.
+
+A thread that waits for the container's lock spins, and its turns are long where one emulated
+processor runs after the other: from two threads on that is in both columns, more or less of it by
+chance. What a page costs is above; here is only whether it gets worse by a multiple."""
 
 
 def cpus(boots):
