@@ -148,7 +148,8 @@ struct pfnw_frame {
 	__u64 index; /* out: pages, in the file */
 	__u8 known; /* out: there is a struct page */
 	__u8 reserved; /* out: as in struct pfnw_ev_claim */
-	__u8 pad[6];
+	__u8 zero; /* out: of the huge zero page */
+	__u8 pad[5];
 };
 
 /* list_vmas(), an iterator: the VMAs of a process that overlap [lo, hi). */

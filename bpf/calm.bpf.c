@@ -347,6 +347,16 @@ int BPF_KPROBE(collapse_in_calm, void *mm, unsigned long addr)
 	return begin_change(ctx, PFNW_CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
 }
 
+SEC("?kprobe/__split_huge_pmd")
+int BPF_KPROBE(split_in_calm, void *vma, void *pmd, unsigned long addr)
+{
+	u64 mm = mm_of_vma((u64)vma);
+
+	addr &= ~(FOLIO_BYTES - 1);
+	begin_change(ctx, PFNW_CHANGE_SPLIT, mm, addr, addr + FOLIO_BYTES);
+	return split_begun(mm, (u64)pmd);
+}
+
 SEC("?kprobe/exit_mmap")
 int BPF_KPROBE(mm_gone_calm, struct mm_struct *mm)
 {
@@ -372,6 +382,7 @@ END_TWIN(cow_out, do_wp_page, COW)
 END_TWIN(cow_huge_out, do_huge_pmd_wp_page, COW_HUGE)
 END_TWIN(hugetlb_fault_out, hugetlb_fault, HUGETLB_FAULT)
 END_TWIN(collapse_out, collapse_huge_page, COLLAPSE)
+END_TWIN(split_out, __split_huge_pmd, SPLIT)
 
 /* ---- the end of a thread ---- */
 

@@ -568,13 +568,14 @@ SEC("?syscall")
 int frame_facts(void *ctx)
 {
 	struct pfnw_frame *a = &frame_arg;
-	u64 page = vmemmap + a->pfn * page_struct_bytes, head;
+	u64 page = vmemmap + a->pfn * page_struct_bytes, head, zero = huge_zero_frame();
 	struct folio *f;
 
 	a->known = 0;
 	a->mapping = 0;
 	a->index = 0;
 	a->reserved = pfn_reserved(a->pfn);
+	a->zero = zero && zero != ~0ULL && a->pfn - zero < 512;
 	if (!vmemmap || bpf_probe_read_kernel(&head, sizeof(head), (void *)page))
 		return 0;
 	head = head_of(page);

@@ -41,6 +41,7 @@ const volatile __u64 page_offset; /* kernel VA of physical address 0 */
 const volatile __u64 vmemmap; /* struct page of PFN 0; 0: unknown */
 const volatile __u32 page_struct_bytes = 64;
 const volatile __u32 pg_reserved_bit = 0xffffffff;
+const volatile __u64 huge_zero_pfn_at; /* kernel VA; 0: unknown */
 const volatile bool want_runs; /* one record per verdict run */
 const volatile bool want_maps; /* one record per iommu_map() */
 const volatile bool want_claims; /* one record per vaddr_get_pfns() */
@@ -278,7 +279,8 @@ struct under_way {
 	u64 mm;
 	u64 seq;
 	u64 start, end;
-	u64 over; /* 1: a twin has told its end already (calm.bpf.c) */
+	u32 over; /* 1: a twin has told its end already (calm.bpf.c) */
+	u32 same_frames; /* 1: what is mapped for a device is what it was */
 };
 
 /* Changes under way, by thread and function. */

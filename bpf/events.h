@@ -267,6 +267,7 @@ enum pfnw_change {
 	PFNW_CHANGE_COW_HUGE,
 	PFNW_CHANGE_HUGETLB_FAULT,
 	PFNW_CHANGE_COLLAPSE,
+	PFNW_CHANGE_SPLIT, /* a huge leaf becomes a table */
 	PFNW_CHANGE_EXIT, /* the address space goes */
 	PFNW_CHANGES,
 };
@@ -371,6 +372,7 @@ struct pfnw_calib {
 	__u32 have; /* bit per value above, in this order */
 	__u32 pad;
 	struct pfnw_iova_to_phys driver_fn;
+	__u64 huge_zero_pfn; /* where the kernel keeps it: a kernel VA; 0: no symbol */
 };
 
 /* In and out of the programs rewalk() and selfwalk(). */

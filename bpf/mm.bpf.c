@@ -218,7 +218,8 @@ static __always_inline void change_over(void *ctx, enum pfnw_change fn, struct u
 		return;
 	change_end(w, u->seq);
 	/* (writeback takes rights only, and gives them back at the next write) */
-	if (want_ledger && fn != PFNW_CHANGE_MKCLEAN && touches_mapped(u->mm, u->start, u->end))
+	if (want_ledger && fn != PFNW_CHANGE_MKCLEAN && !u->same_frames &&
+	    touches_mapped(u->mm, u->start, u->end))
 		send_change(ctx, u->mm, fn, u->start, u->end);
 }
 
@@ -267,7 +268,7 @@ static __always_inline int enter_change(void *ctx, enum pfnw_change fn, u64 mm, 
 /* @mm 0: the arguments may be stale by now, only end what is known to have begun. */
 static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
-	struct under_way *u, now;
+	struct under_way *u, now = {};
 	struct watch *w;
 	u64 key;
 
@@ -345,6 +346,9 @@ static __noinline int tables_moved(u64 mm, u64 seq0, u64 fin0, u64 va, u64 bytes
 	bpf_loop(CHANGES, overlap_step, &o, 0);
 	if (o.moved)
 		return PFNW_MOVED;
+	/* some may have been overwritten before they were looked at */
+	if (w->seq - seq0 >= CHANGES)
+		return PFNW_UNKNOWN;
 	/* A change that was under way then, but has left the ring since? */
 	if (o.in_flight < seq0 - fin0)
 		return PFNW_UNKNOWN;
@@ -588,6 +592,52 @@ int BPF_PROG(collapse_out, struct mm_struct *mm, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
 	return leave_change(ctx, PFNW_CHANGE_COLLAPSE, (u64)mm, addr, addr + FOLIO_BYTES);
+}
+
+/* The first frame of the huge zero page; ~0: there is none now, 0: it cannot be known. */
+static __always_inline u64 huge_zero_frame(void)
+{
+	u64 pfn = 0;
+
+	if (huge_zero_pfn_at)
+		bpf_probe_read_kernel(&pfn, sizeof(pfn), (void *)huge_zero_pfn_at);
+	return pfn;
+}
+
+/*
+ * A change of a part of a huge leaf splits it first, all of it. The frames stay, unless it
+ * is the huge zero page: __split_huge_zero_page_pmd() puts the small one everywhere.
+ */
+static __always_inline int split_begun(u64 mm, u64 pmd)
+{
+	u64 key, e = 0, zero = huge_zero_frame();
+	struct under_way *u;
+
+	if (!may_be_watched(mm) || !zero || bpf_probe_read_kernel(&e, sizeof(e), (void *)pmd) ||
+	    cpu_leaf_pfn(FMT, 2, e, 0) == zero)
+		return 0;
+	key = changing_key(PFNW_CHANGE_SPLIT);
+	u = bpf_map_lookup_elem(&changing, &key);
+	if (u)
+		u->same_frames = 1;
+	return 0;
+}
+
+SEC("?fentry/__split_huge_pmd")
+int BPF_PROG(split_in, struct vm_area_struct *vma, void *pmd, unsigned long addr)
+{
+	u64 mm = (u64)vma->vm_mm;
+
+	addr &= ~(FOLIO_BYTES - 1);
+	enter_change(ctx, PFNW_CHANGE_SPLIT, mm, addr, addr + FOLIO_BYTES);
+	return split_begun(mm, (u64)pmd);
+}
+
+SEC("?fexit/__split_huge_pmd")
+int BPF_PROG(split_out, struct vm_area_struct *vma, void *pmd, unsigned long addr)
+{
+	addr &= ~(FOLIO_BYTES - 1);
+	return leave_change(ctx, PFNW_CHANGE_SPLIT, (u64)vma->vm_mm, addr, addr + FOLIO_BYTES);
 }
 
 SEC("?fentry/exit_mmap")

@@ -53,6 +53,7 @@ int calib_run(const struct hooks *h, struct pfnw_calib *c, struct cpu_format *fm
 		*c = skel->bss->calib;
 	c->page_struct_bytes = h->page_struct_bytes;
 	c->pg_reserved = h->pg_reserved;
+	c->huge_zero_pfn = ksyms_address(h->ksyms, "huge_zero_pfn");
 	find_drivers(&c->driver_fn, h->ksyms);
 	calib_bpf__destroy(skel);
 	if (err)

@@ -112,6 +112,9 @@ static const struct hook table[] = {
 	{ "collapse", "collapse_huge_page", NULL, RUNG_FTRACE, { "collapse_in", "collapse_out" }, false,
 	  "THP collapse",
 	  "a difference cannot be told from a race: it stays raced" },
+	{ "split", "__split_huge_pmd", NULL, RUNG_FTRACE, { "split_in", "split_out" }, false,
+	  "the huge zero page becomes 512 small ones",
+	  "a difference cannot be told from a race: it stays raced" },
 	{ "mm-exit", "exit_mmap", NULL, RUNG_FTRACE, { "mm_gone", NULL }, false,
 	  "the end of a watched mm",
 	  "a reused mm may look as if it had changed" },
@@ -126,8 +129,8 @@ static const struct hook table[] = {
 /* clang-format on */
 
 static const char *const change_slots[] = {
-	"zap",	   "zap-hugetlb", "move",     "protect",       "unmap-one", "migrate-one",
-	"mkclean", "cow",	  "cow-huge", "hugetlb-fault", "collapse",  NULL,
+	"zap", "zap-hugetlb", "move",	       "protect",  "unmap-one", "migrate-one", "mkclean",
+	"cow", "cow-huge",    "hugetlb-fault", "collapse", "split",	NULL,
 };
 
 const char *rung_name(enum rung r)

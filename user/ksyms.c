@@ -23,7 +23,7 @@ static int by_addr(const void *a, const void *b)
 
 /* Data that calibration reads; of all others only functions are kept. */
 static const char *const data[] = { "page_offset_base", "vmemmap_base", "sme_me_mask",
-				    "pgdir_shift" };
+				    "pgdir_shift", "huge_zero_pfn" };
 
 #define N_DATA (sizeof(data) / sizeof(data[0]))
 

@@ -94,6 +94,7 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->vmemmap = s->calib.have & 2 ? s->calib.vmemmap_base : 0;
 	k->rodata->page_struct_bytes = s->calib.page_struct_bytes;
 	k->rodata->pg_reserved_bit = s->calib.pg_reserved;
+	k->rodata->huge_zero_pfn_at = s->calib.huge_zero_pfn;
 	k->rodata->claim_has_batch = s->hooks.claim_has_batch;
 	k->rodata->changes_seen = s->hooks.changes_seen;
 	k->rodata->preempts = s->hooks.preempts;

@@ -99,9 +99,9 @@ static struct stale_judgement judge_va(const struct stale_evidence *e)
 	if (nothing)
 		return stale(STALE_DROPPED);
 	/* a pin that may only read is the one that a write takes the page from */
-	/* (an anonymous page or the zero page; any other frame was never the owner's) */
+	/* (an anonymous page or a zero page; any other frame was never the owner's) */
 	if (!(e->dma_prot & IOMMU_WRITE) &&
-	    (anonymous(e) || (e->frame.known && e->frame.reserved == 1)))
+	    (anonymous(e) || (e->frame.known && (e->frame.reserved == 1 || e->frame.zero))))
 		return stale(STALE_COW);
 	return stale(STALE_REPLACED);
 }

@@ -14,7 +14,7 @@
 static const struct layout *const layouts[] = {
 	&layout_anon,	&layout_contig, &layout_scattered, &layout_thp,		 &layout_huge2m,
 	&layout_huge1g, &layout_shmem,	&layout_file,	   &layout_file_private, &layout_file_cow,
-	&layout_ro,	&layout_bar,	&layout_pfnmap,	   &layout_bar_huge,
+	&layout_ro,	&layout_bar,	&layout_pfnmap,	   &layout_bar_huge,	 &layout_zero,
 };
 
 const struct layout *layout_find(const char *name)

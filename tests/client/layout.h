@@ -91,6 +91,7 @@ extern const struct layout layout_shmem;
 extern const struct layout layout_file;
 extern const struct layout layout_file_private;
 extern const struct layout layout_file_cow;
+extern const struct layout layout_zero;
 extern const struct layout layout_bar;
 extern const struct layout layout_bar_huge;
 extern const struct layout layout_pfnmap;

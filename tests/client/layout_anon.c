@@ -76,6 +76,19 @@ static int create_contig(struct layout_env *env, struct buffer *buffer)
 	return 0;
 }
 
+/* The huge zero page: read, and never written to. */
+static int create_zero(struct layout_env *env, struct buffer *buffer)
+{
+	int err = anon_mmap(env, buffer, SZ_2M, MADV_HUGEPAGE);
+
+	for (size_t at = 0; !err && env->opt->touch && at < buffer->length; at += SZ_2M)
+		(void)*((volatile uint8_t *)buffer->base + at);
+	buffer->copies = true;
+	buffer->flags = VFIO_DMA_MAP_FLAG_READ;
+	return err;
+}
+
+const struct layout layout_zero = { .name = "zero", .create = create_zero };
 const struct layout layout_anon = { .name = "anon", .create = create_anon };
 const struct layout layout_ro = { .name = "ro", .create = create_ro };
 const struct layout layout_thp = { .name = "thp", .create = create_thp };

@@ -243,6 +243,7 @@ static const char *why_none(const struct mapping *mapping)
 	case STALE_PROTECT:
 		return "the frames are the same, only rights differ";
 	case STALE_COW:
+	case STALE_SPLIT:
 		return "the pin took a copy of its own before";
 	case STALE_BAR_DECODE_OFF:
 	case STALE_PFNMAP_DROP:

@@ -92,6 +92,8 @@ struct place {
 
 /* One change of some kind. Never fails: holes are welcome. */
 void storm_change(struct storm *storm, struct rng *rng, const struct place *place);
+/* From now on only this change is made, and others chosen so. False: there is none. */
+bool storm_only(const char *name);
 /* The same of any part of the memory. */
 void storm_disturb(struct storm *storm, struct rng *rng);
 /* Returns how many pages could not be written to. */

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -158,6 +159,26 @@ static void do_collapse(struct storm *storm, struct rng *rng, const struct place
 	madvise(part->va, part->bytes, MADV_COLLAPSE);
 }
 
+/*
+ * The huge zero page, which a read-only pin before 6.2 takes as it is; and then a change of
+ * a single page, which splits it: all others go from the huge one to the small one.
+ */
+static void do_zero(struct storm *storm, struct rng *rng, const struct place *place)
+{
+	const struct part *whole = &place->whole;
+	uint8_t *page = whole->va + rng_below(rng, whole->bytes / PG_SIZE) * PG_SIZE;
+
+	(void)storm;
+	if (!whole->bytes)
+		return;
+	map_anon(whole, PROT_READ | PROT_WRITE);
+	madvise(whole->va, whole->bytes, MADV_HUGEPAGE);
+	usleep(rng_below(rng, 2000));
+	mprotect(page, PG_SIZE, PROT_READ);
+	usleep(rng_below(rng, 200));
+	mprotect(page, PG_SIZE, PROT_READ | PROT_WRITE);
+}
+
 static void do_shared(struct storm *storm, struct rng *rng, const struct place *place)
 {
 	const struct part *part = &place->part;
@@ -202,7 +223,21 @@ static struct {
 	{ "mprotect", do_mprotect, 6, 0 }, { "dontneed", do_dontneed, 6, 0 },
 	{ "collapse", do_collapse, 1, 0 }, { "shared", do_shared, 2, 0 },
 	{ "punch", do_punch, 2, 0 },	   { "fork", do_fork, 1, 0 },
+	{ "zero", do_zero, 1, 0 },
 };
+
+bool storm_only(const char *name)
+{
+	static bool chosen[ARRAY_LEN(changes)];
+	bool found = false;
+
+	for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+		if (!strcmp(changes[i].name, name))
+			chosen[i] = found = true;
+		changes[i].weight = chosen[i];
+	}
+	return found;
+}
 
 void storm_change(struct storm *storm, struct rng *rng, const struct place *place)
 {

@@ -17,6 +17,7 @@ static const char help[] =
 	"  --disturbers N     threads that change       (default: 2)\n"
 	"  --areas N          pieces of memory          (default: 8)\n"
 	"  --area-pages N     4 KiB pages of each       (default: 512)\n"
+	"  --only CHANGE      no other change: a name from the changes record; repeated\n"
 	"  --seed S           for the order of things   (default: 1)\n"
 	"  --calm             change only what is not mapped for DMA at that moment, and\n"
 	"                     what lies beside it: no translation is ever stale. Each\n"
@@ -41,6 +42,7 @@ enum {
 	O_DISTURBERS,
 	O_AREAS,
 	O_AREA_PAGES,
+	O_ONLY,
 	O_SEED,
 	O_ACCOUNT,
 	O_CALM,
@@ -55,6 +57,7 @@ static const struct option long_options[] = {
 	{ "disturbers", required_argument, NULL, O_DISTURBERS },
 	{ "areas", required_argument, NULL, O_AREAS },
 	{ "area-pages", required_argument, NULL, O_AREA_PAGES },
+	{ "only", required_argument, NULL, O_ONLY },
 	{ "seed", required_argument, NULL, O_SEED },
 	{ "account", required_argument, NULL, O_ACCOUNT },
 	{ "calm", no_argument, NULL, O_CALM },
@@ -120,6 +123,12 @@ void storm_parse(struct storm_options *opt, int argc, char **argv)
 		case O_AREA_PAGES:
 			/* No more than an IOVA slot holds. */
 			opt->area_pages = (size_t)number(1, 2048);
+			break;
+		case O_ONLY:
+			if (!storm_only(optarg)) {
+				fprintf(stderr, "storm: no change is called '%s'\n", optarg);
+				usage();
+			}
 			break;
 		case O_SEED:
 			opt->seed = (uint64_t)number(0, 1e15);

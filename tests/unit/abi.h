@@ -193,7 +193,8 @@ NEXT(pfnw_calib, page_struct_bytes, pg_reserved);
 NEXT(pfnw_calib, pg_reserved, have);
 NEXT(pfnw_calib, have, pad);
 NEXT(pfnw_calib, pad, driver_fn);
-LAST(pfnw_calib, driver_fn);
+NEXT(pfnw_calib, driver_fn, huge_zero_pfn);
+LAST(pfnw_calib, huge_zero_pfn);
 
 FIRST(pfnw_rewalk, mm);
 NEXT(pfnw_rewalk, mm, va);

@@ -28,7 +28,7 @@ struct row {
 	uint64_t mapping; /* of the frame; 0: none, ANON, FILE_A (the VMA's), FILE_B */
 	uint64_t index; /* of the frame in its file; the VMA wants 107 there */
 	bool unknown_frame; /* it has no struct page */
-	bool mm_gone, read_only, zero_page;
+	bool mm_gone, read_only, zero_page, huge_zero;
 	uint8_t change;
 	/* and then */
 	enum verdict verdict;
@@ -122,6 +122,8 @@ static const struct row rows[] = {
 	  .verdict = V_STALE, .how = STALE_COW },
 	{ "a read-only pin of the zero page", FRAME, PLAIN, .zero_page = true, .read_only = true,
 	  .verdict = V_STALE, .how = STALE_COW },
+	{ "a read-only pin of the huge zero page", FRAME, PLAIN, .huge_zero = true,
+	  .read_only = true, .verdict = V_STALE, .how = STALE_COW },
 	{ "a read-only pin of nobody's frame", FRAME, PLAIN, .read_only = true, .verdict = V_STALE,
 	  .how = STALE_REPLACED },
 	{ "the zero page, but writable", FRAME, PLAIN, .zero_page = true, .verdict = V_STALE,
@@ -160,6 +162,7 @@ static struct stale_evidence evidence_of(const struct row *r)
 	e.frame.known = !r->unknown_frame;
 	e.frame.mapping = r->mapping;
 	e.frame.reserved = r->zero_page;
+	e.frame.zero = r->huge_zero;
 	e.frame.index = r->index;
 	if (r->vma <= NO_VMA)
 		return e;

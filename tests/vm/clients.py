@@ -39,6 +39,22 @@ def qemu_guest():
     kit.note(f"{pages} pages seen, as by QEMU's own trace events")
 
 
+@case("storm-zero")
+def storm_zero():
+    """The huge zero page is split by a change beside what is mapped: all of it changes."""
+    checked = kit.check([STORM, "--seconds", 15, "--areas", 1, "--mappers", 1, "--disturbers", 1,
+                         "--only", "zero"], "--no-ledger", "--ring-size", "64M")
+    pages = checked.pages
+    equal("mismatch", pages["mismatch"], 0)
+    equal("rules", set(checked.conclusion["rules"].values()), {0})
+    equal("lost", pages["lost"], 0)
+    honest = pages["raced"] or pages["unverified"]
+    equal("exit code", checked.code, 3 if honest else 0)
+    splits = kit.of_type(checked.account, "changes")[0]["zero"]
+    holds("changes", splits > 100, splits)
+    kit.note(f"{splits} splits, {pages['seen']} pages, {pages['raced']} raced")
+
+
 @case("storm")
 def storm():
     """Threads that change memory while others map and unmap it: never a false alarm. (Much of

@@ -24,6 +24,8 @@ CASES = {
     "punch": (["--layout", "shmem", "--stale", "punch"], "punched"),
     "punch-file-retouch": (["--layout", "file", "--stale", "punch", "--retouch"], "punched"),
     "cow": (["--layout", "file-cow", "--flags", "r", "--stale", "cow"], "cow"),
+    "zero-split": (["--layout", "zero", "--stale", "split", "--stale-first", "300",
+                    "--stale-pages", "1"], "cow"),
     "protect": (["--layout", "anon", "--stale", "protect"], None),
     "pfnmap-drop": (["--layout", "pfnmap", "--stale", "pfnmap-drop"], "pfnmap-zapped"),
     "pfnmap-shuffle": (["--layout", "pfnmap", "--stale", "pfnmap-shuffle", "--retouch"],
@@ -33,7 +35,7 @@ CASES = {
 }
 # What an audit that did not see the change cannot tell apart.
 BY_AUDIT = {"moved": "unmapped"}
-NO_DMA = ("bar-decode-off",)
+NO_DMA = ("bar-decode-off", "zero-split")     # (a device that reads zeros tells nothing)
 SEVERITY = {"dropped": "error", "replaced": "error", "unmapped": "error", "moved": "error",
             "punched": "error", "cow": "known", "pfnmap-zapped": "bug", "pfnmap-changed": "bug",
             "owner-gone": "known"}
