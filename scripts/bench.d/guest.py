@@ -359,6 +359,13 @@ def large(tool):
              loader_kib=peak_kib(tool.pid) if tool.pid else 0)
 
 
+def thread_insns(records, kind, calls):
+    """By the calling thread, for each of @calls of a round: of the round that took the least."""
+    ns = [r[f"{kind}_cpu_ns"] for r in records if r["type"] == kind] or \
+        [records[-1][f"{kind}_cpu_ns"] / calls] * calls
+    return insns(min(sum(ns[i:i + calls]) for i in range(0, len(ns), calls))) / calls
+
+
 def counts(tool, most=100000):
     """Does a mapping cost more when there are many of them? One page each."""
     pathlib.Path("/proc/sys/vm/max_map_count").write_text("8000000")
@@ -367,12 +374,12 @@ def counts(tool, most=100000):
         if maps > most:
             break
         before = cpu_ns(tool.pid) if tool.pid else 0
-        total = account_of(["--layout", "anon", "--pages", 1, "--maps", maps, "--rest", SETTLE,
-                            "--repeat", TRIES if maps < 1000 else 1, "--brief"])[-1]
-        tell(type="figure", tool=tool.name, maps=maps,
-             map=insns(total["map_cpu_ns"]) / total["maps"],
-             unmap=insns(total["unmap_cpu_ns"]) / total["maps"],
-             loader=insns(cpu_ns(tool.pid) - before) / total["maps"] if tool.pid else 0)
+        tries, brief = (1, ["--brief"]) if maps > 1000 else (MANY_TRIES, [])
+        records = account_of(["--layout", "anon", "--pages", 1, "--maps", maps, "--rest", SETTLE,
+                              "--repeat", tries, *brief])
+        tell(type="figure", tool=tool.name, maps=maps, map=thread_insns(records, "map", maps),
+             unmap=thread_insns(records, "unmap", maps),
+             loader=insns(cpu_ns(tool.pid) - before) / (maps * tries) if tool.pid else 0)
 
 
 def million(tool):
@@ -380,16 +387,15 @@ def million(tool):
 
 
 def cpus(tool):
-    """Threads that map at the same time, each on a processor of its own."""
+    """Threads that map, each on a processor of its own: one after the other, and together."""
     n = os.cpu_count()
     for layout in ("contig", "scattered"):
-        best = None
-        for _ in range(MANY_TRIES):
-            total = account_of(["--layout", layout, "--pages", 8192, "--maps", n, "--threads", n,
-                                "--rest", SETTLE, "--brief"])[-1]
-            spent = insns(total["map_cpu_ns"]) / total["pages"]
-            best = min(spent, best or spent)
-        tell(type="figure", tool=tool.name, layout=layout, cpus=n, map=best)
+        argv = ["--layout", layout, "--pages", 8192, "--maps", n, "--threads", n, "--rest", SETTLE]
+        calls = each(account_of([*argv, "--in-turn", "--repeat", MANY_TRIES]), "map")
+        spent = [insns(total["map_cpu_ns"]) / total["pages"] for total in
+                 (account_of([*argv, "--brief"])[-1] for _ in range(TRIES))]
+        tell(type="figure", tool=tool.name, layout=layout, cpus=n, together=min(spent),
+             map=sum(min(calls[i::n]) for i in range(n)) / n)
 
 
 def others(tool, what="", rounds=2000):

@@ -157,9 +157,10 @@ MORE_PROCESSORS = """\
 Linux 6.1 does not come up with a second processor where instructions are counted: it waits for it
 in a loop that never pauses, and QEMU 7.2 gives every turn to the one that waits.
 
-A thread that waits for the container's lock spins, and its turns are long where one emulated
-processor runs after the other: from two threads on that is in both columns, more or less of it by
-chance. What a page costs is above; here is only whether it gets worse by a multiple."""
+In turn: each thread has a processor of its own and waits until the one before it has mapped. That
+is what a page costs there, and what repeats. At once: a thread that waits for the container's lock
+spins, and its turns are long where one emulated processor runs after the other; that is in both
+columns, more or less of it by chance."""
 
 
 def cpus(boots):
@@ -168,9 +169,12 @@ def cpus(boots):
         boot = boots[kernel, "cpus"]
         for layout, n in boot.keys("layout", "cpus"):
             add, base = data.added(boot, FULL, "map", layout=layout, cpus=n)
-            if add is not None:
-                rows.append([kernel, layout, str(n), f"{base:.1f}", more(add, base)])
-    return table(["Linux", "layout", "processors and threads", "nobody", f"`{FULL}` adds"], rows)
+            both, nobody = data.added(boot, FULL, "together", layout=layout, cpus=n)
+            if add is not None and both is not None:
+                rows.append([kernel, layout, str(n), f"{base:.1f}", more(add, base),
+                             f"{nobody:.0f}", f"{both + nobody:.0f}"])
+    return table(["Linux", "layout", "processors and threads", "in turn, nobody",
+                  f"`{FULL}` adds", "at once, nobody", f"`{FULL}`"], rows)
 
 
 OTHERS = {"pfnwatch trace, nobody uses VFIO": "nothing",

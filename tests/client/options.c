@@ -52,6 +52,7 @@ static const char help[] =
 	"\n"
 	"How:\n"
 	"  --threads N          spread the mappings over N threads     (default: 1)\n"
+	"  --in-turn            one call at a time, and thread N only on processor N\n"
 	"  --repeat N           cycles of map and unmap                (default: 1)\n"
 	"  --unmap ORDER        none, fifo, lifo, random, or all: one call for the whole\n"
 	"                       range                                  (default: fifo)\n"
@@ -260,6 +261,7 @@ enum {
 	O_REST,
 	O_HOLD,
 	O_LEADER_ENDS,
+	O_IN_TURN,
 	O_READY_FILE,
 	O_PAUSE,
 	O_AUDIT_HOLD,
@@ -301,6 +303,7 @@ static const struct option long_options[] = {
 	{ "iova", required_argument, NULL, O_IOVA },
 	{ "seed", required_argument, NULL, O_SEED },
 	{ "fork", no_argument, NULL, O_FORK },
+	{ "in-turn", no_argument, NULL, O_IN_TURN },
 	{ "leader-ends", no_argument, NULL, O_LEADER_ENDS },
 	{ "linger", required_argument, NULL, O_LINGER },
 	{ "rest", required_argument, NULL, O_REST },
@@ -401,6 +404,9 @@ static void take_option(struct options *opt, int c, const char *name)
 		break;
 	case O_LINGER:
 		opt->linger = seconds(name, optarg);
+		break;
+	case O_IN_TURN:
+		opt->in_turn = true;
 		break;
 	case O_LEADER_ENDS:
 		opt->leader_ends = true;

@@ -71,6 +71,7 @@ struct options {
 	double hold;
 	double linger;
 	bool leader_ends;
+	bool in_turn;
 	double rest; /* before the calls for each layout, to map and to unmap */
 	const char *ready_file;
 	bool fork;

@@ -8,12 +8,15 @@
 #include <inttypes.h>
 #include <linux/vfio.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 struct worker {
 	pthread_t thread;
+	unsigned int number;
+	pthread_mutex_t *turn; /* NULL: nobody waits */
 	struct run *run;
 	/* Indices of its own mappings, in the order of the work. */
 	size_t *list;
@@ -70,19 +73,35 @@ int run_prepare(struct run *run)
 	return 0;
 }
 
+static void stay_on(unsigned int processor)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(processor, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		account_error(errno, "processor %u", processor);
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *worker = arg;
 	struct run *run = worker->run;
 	const struct layout *last = NULL;
 
+	if (worker->turn)
+		stay_on(worker->number);
 	for (size_t i = 0; i < worker->count; i++) {
 		struct mapping *mapping = &run->mappings[worker->list[i]];
 
+		if (worker->turn)
+			pthread_mutex_lock(worker->turn);
 		if (mapping->buffer.layout != last)
 			run->rest(run->env->opt->rest);
 		last = mapping->buffer.layout;
 		worker->work(run->vfio, mapping);
+		if (worker->turn)
+			pthread_mutex_unlock(worker->turn);
 	}
 	return NULL;
 }
@@ -114,6 +133,7 @@ static void spread(struct run *run, enum unmap_order order,
 	unsigned int threads = run->env->opt->threads;
 	struct worker *workers = calloc(threads, sizeof(*workers));
 	size_t *lists = calloc(run->count + 1, sizeof(*lists)), *next = lists;
+	pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
 
 	if (!workers || !lists) {
 		account_error(ENOMEM, "room for the threads");
@@ -122,6 +142,8 @@ static void spread(struct run *run, enum unmap_order order,
 	for (unsigned int t = 0; t < threads; t++) {
 		struct worker *worker = &workers[t];
 
+		worker->number = t;
+		worker->turn = run->env->opt->in_turn ? &turn : NULL;
 		worker->run = run;
 		worker->work = work;
 		worker->list = next;
