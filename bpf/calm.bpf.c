@@ -354,7 +354,7 @@ int BPF_KPROBE(split_in_calm, void *vma, void *pmd, unsigned long addr)
 
 	addr &= ~(FOLIO_BYTES - 1);
 	begin_change(ctx, PFNW_CHANGE_SPLIT, mm, addr, addr + FOLIO_BYTES);
-	return split_begun(mm, (u64)pmd);
+	return split_begun(mm, (u64)pmd, addr);
 }
 
 SEC("?kprobe/exit_mmap")

@@ -608,7 +608,7 @@ static __always_inline u64 huge_zero_frame(void)
  * A change of a part of a huge leaf splits it first, all of it. The frames stay, unless it
  * is the huge zero page: __split_huge_zero_page_pmd() puts the small one everywhere.
  */
-static __always_inline int split_begun(u64 mm, u64 pmd)
+static __always_inline int split_begun(u64 mm, u64 pmd, u64 start)
 {
 	u64 key, e = 0, zero = huge_zero_frame();
 	struct under_way *u;
@@ -618,7 +618,7 @@ static __always_inline int split_begun(u64 mm, u64 pmd)
 		return 0;
 	key = changing_key(PFNW_CHANGE_SPLIT);
 	u = bpf_map_lookup_elem(&changing, &key);
-	if (u)
+	if (u && u->mm == mm && u->start == start) /* not an older one, of another's */
 		u->same_frames = 1;
 	return 0;
 }
@@ -630,7 +630,7 @@ int BPF_PROG(split_in, struct vm_area_struct *vma, void *pmd, unsigned long addr
 
 	addr &= ~(FOLIO_BYTES - 1);
 	enter_change(ctx, PFNW_CHANGE_SPLIT, mm, addr, addr + FOLIO_BYTES);
-	return split_begun(mm, (u64)pmd);
+	return split_begun(mm, (u64)pmd, addr);
 }
 
 SEC("?fexit/__split_huge_pmd")

@@ -286,11 +286,13 @@ class Client:
     """
 
     def __init__(self, layouts):
-        names = ",".join(layouts).replace(",anon,", f",{PIECES},anon,")
-        argv = [DMACLIENT, "--layout", names, "--pages", str(PAGES), "--rest", SETTLE, "--repeat",
-                "1000", "--pause", "unmapped"]
-        if not os.path.exists("/dev/pfnscatter"):
-            argv[2] = argv[2].replace(",pfnmap", "")
+        names = list(layouts)
+        if "anon" in names[1:]:
+            names.insert(names.index("anon"), PIECES)
+        if not os.path.exists("/dev/pfnscatter") and "pfnmap" in names[1:]:
+            names.remove("pfnmap")
+        argv = [DMACLIENT, "--layout", ",".join(names), "--pages", str(PAGES), "--rest", SETTLE,
+                "--repeat", "1000", "--pause", "unmapped"]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
         self.round()

@@ -109,6 +109,19 @@ class Machine:
         return [line.split("|")[1].strip() for line in done.stdout.splitlines()
                 if line.count("|") >= 2]
 
+    def at_least(self, package, version):
+        """
+        The version itself or the next one that is carried. Headers ask for their build tools
+        so (linux-kbuild-6.1 (>= V)), and while an update is published in parts, the tools in
+        the archive are newer than the newest signed kernel.
+        """
+        carried = self.versions(package)
+        if version in carried:
+            return version
+        newer = [v for v in carried if subprocess.run(
+            ["dpkg", "--compare-versions", v, "gt", version], check=False).returncode == 0]
+        return newer[-1] if newer else version
+
     def names(self, prefix):
         """The packages whose names begin so."""
         return self.run("apt-cache", "pkgnames", prefix).stdout.split()

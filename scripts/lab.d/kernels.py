@@ -325,10 +325,13 @@ def headers(tree):
     main = f"linux-headers-{tree.release}"
 
     def fill(scratch, root, version):
-        needs = tree.kernel.packages.depends(
-            f"{main}={version}", r"linux-headers-\S+-common|linux-kbuild-\S+")
-        for package in [main, *needs]:
+        common, kbuild = (tree.kernel.packages.depends(f"{main}={version}", pattern)
+                          for pattern in (r"linux-headers-\S+-common", r"linux-kbuild-\S+"))
+        for package in [main, *common]:
             _download(tree.kernel, package, version, scratch)
+        for package in kbuild:
+            _download(tree.kernel, package, tree.kernel.packages.at_least(package, version),
+                      scratch)
         for makefile in root.glob("usr/src/linux-headers-*/Makefile"):
             _relocate(makefile)
         hosttools.adapt(root, tree.kernel.packages)

@@ -158,12 +158,6 @@ static const char *only_zero(const struct mapping *mapping)
 	return mapping->buffer.layout == &layout_zero ? NULL : "only zero";
 }
 
-static int split(struct run *run, struct mapping *mapping, size_t first, size_t count)
-{
-	(void)run;
-	return mprotect(page_at(mapping, first), count * PG_SIZE, PROT_READ) ? -errno : 0;
-}
-
 static const char *only_writable(const struct mapping *mapping)
 {
 	if (!mapping->buffer.writable || !(mapping->buffer.flags & VFIO_DMA_MAP_FLAG_WRITE))
@@ -267,7 +261,7 @@ const struct act stale_acts[STALE_CASES] = {
 	[STALE_MREMAP] = { "mremap", no_bar, move },
 	[STALE_PUNCH] = { "punch", only_shared, punch },
 	[STALE_COW] = { "cow", only_copied, copy, .open_ended = true },
-	[STALE_SPLIT] = { "split", only_zero, split, .open_ended = true },
+	[STALE_SPLIT] = { "split", only_zero, protect, .open_ended = true },
 	[STALE_PROTECT] = { "protect", only_writable, protect },
 	[STALE_PFNMAP_DROP] = { "pfnmap-drop", only_pfnmap, drop, is_pfnmap },
 	[STALE_PFNMAP_SHUFFLE] = { "pfnmap-shuffle", only_pfnmap, shuffle, is_pfnmap },
