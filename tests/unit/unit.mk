@@ -20,6 +20,7 @@ unit: $(BUILD)/tests/unit $(BUILD)/tests/unit-san $(UNIT_OBJ)/abi.bpf.ok
 	$(Q)[ ! -s $(BUILD)/tests/unit-san ] || $(UNIT_DIR)run $(BUILD)/tests/unit-san
 	$(Q)$(UNIT_DIR)run $(UNIT_DIR)test_figures.py $(BUILD)/tests/unit-figures.log
 	$(Q)$(UNIT_DIR)run $(UNIT_DIR)test_bench.py $(BUILD)/tests/unit-bench.log
+	$(Q)$(UNIT_DIR)run $(UNIT_DIR)test_apt.py $(BUILD)/tests/unit-apt.log
 
 $(BUILD)/tests/unit: $(UNIT_OBJS)
 	$(say) LINK $@
