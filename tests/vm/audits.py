@@ -516,7 +516,7 @@ def cost(layout):
     ns = {}
     for pages in (65536, 131072):
         with held("--layout", layout, "--pages", pages) as client:
-            done = audit("--pid", client.pid, "--watch", 0.01, "--rounds", 5)
+            done = audit("--pid", client.pid, "--watch", 0.01, "--rounds", 40)
             done.proven(pages)
             ns[pages] = (min(r["duration_ns"] for r in done.rounds),
                          pagemap_ns(client.pid, kit.of_type(told(client), "map")))
