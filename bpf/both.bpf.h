@@ -349,6 +349,27 @@ static long zip_tables(u32 k, void *arg)
 	return 0;
 }
 
+/* Of so few pages a call of a callback for each is cheaper. */
+#define FEW 24
+
+/* The same of one page. */
+static long zip_one(u32 k, void *arg)
+{
+	struct zip *l = arg;
+	struct both *b = l->b;
+	u64 c, e;
+
+	if (!b)
+		return 1;
+	c = b->cpu_l1[k & 511];
+	e = b->io_l1[k & 511];
+	l->diff |= c ^ e;
+	l->all_cpu &= c;
+	l->all_io &= e;
+	l->any_io |= e;
+	return 0;
+}
+
 /* A table of the CPU's against one leaf of the IOMMU's. */
 static long zip_cpu(u32 k, void *arg)
 {
@@ -382,6 +403,17 @@ static long zip_cpu(u32 k, void *arg)
 		}
 	}
 	l->diff = diff;
+	return 0;
+}
+
+static long zip_cpu_one(u32 k, void *arg)
+{
+	struct zip *l = arg;
+	struct both *b = l->b;
+
+	if (!b)
+		return 1;
+	l->diff |= b->cpu_l1[k & 511] ^ (l->first + (u64)k * PAGE_BYTES);
 	return 0;
 }
 
@@ -448,7 +480,10 @@ __noinline int step_equal(struct both *b)
 	l.any_io = opaque_zero;
 	upper = b->io.rights;
 	if (b->cpu.what == SIDE_TABLE && b->io.what == SIDE_TABLE) {
-		bpf_loop(512 / STRIDE, zip_tables, &l, 0);
+		if (l.n <= FEW)
+			bpf_loop(l.n, zip_one, &l, 0);
+		else
+			bpf_loop(512 / STRIDE, zip_tables, &l, 0);
 		l.diff &= fmt.addr_mask;
 		if (!t->f.huge && l.any_io & (7 << AMD_LEVEL_SHIFT)) {
 			l.diff = opaque_zero;
@@ -456,7 +491,10 @@ __noinline int step_equal(struct both *b)
 		}
 	} else if (b->cpu.what == SIDE_TABLE && b->io.what == SIDE_LEAF) {
 		l.first = b->cpu_l1[0];
-		bpf_loop(512 / STRIDE, zip_cpu, &l, 0);
+		if (l.n <= FEW)
+			bpf_loop(l.n, zip_cpu_one, &l, 0);
+		else
+			bpf_loop(512 / STRIDE, zip_cpu, &l, 0);
 		l.all_cpu = l.first & ~l.diff;
 		l.diff = (l.diff | (l.first ^ b->io.pa)) & fmt.addr_mask;
 		l.all_io = l.any_io = ~0ULL; /* the leaf's rights are in upper */

@@ -182,6 +182,10 @@ struct context {
 	u64 dma_iova, dma_va, dma_bytes;
 	u32 dma_prot, dma_valid;
 	u32 dma_mapped, pad4; /* 1: VFIO has it in the IOMMU */
+	u64 dma_head[8]; /* a vfio_dma's first bytes: read_dma() */
+	u64 gone_dma; /* struct vfio_dma * that is being unmapped */
+	/* struct vfio_dma * that this thread mapped last, 0: none; of which container, when */
+	u64 last_dma, last_generation, last_unmaps;
 
 	struct mapping map;
 	struct mapping probe;
@@ -199,7 +203,8 @@ struct context {
 	/* group of the last domain */
 	u64 domain;
 	s32 group;
-	u32 pad;
+	s32 found_group; /* what find_group() found last: of which domain, when */
+	u64 found_domain, found_generation, found_calls;
 
 	struct pfnw_ev_ledger led; /* what is not yet told to the loader; .n_pages 0: nothing */
 	struct iotable io; /* of .domain, or of the last one */

@@ -161,19 +161,56 @@ __noinline u64 still_translated(struct context *c, u64 iova, u64 pages)
 }
 
 /*
+ * The vfio_dma next to @dma in its container's tree, whose lock is held: the one before, or
+ * @behind it. 0: none. (From the root it would cost a look at each level.)
+ */
+static __noinline u64 dma_beside(u64 dma, u32 behind)
+{
+	u64 off = bpf_core_field_offset(struct vfio_dma, node), at = dma + off, up;
+	struct rb_node n = {}, *to;
+
+	if (bpf_probe_read_kernel(&n, sizeof(n), (void *)at))
+		return 0;
+	to = behind ? n.rb_right : n.rb_left;
+	if (to) {
+		for (int i = 0; i < 48; i++) {
+			at = (u64)to;
+			if (bpf_probe_read_kernel(&n, sizeof(n), to))
+				return 0;
+			to = behind ? n.rb_left : n.rb_right;
+			if (!to)
+				return at - off;
+		}
+		return 0;
+	}
+	for (int i = 0; i < 48; i++) {
+		up = n.__rb_parent_color & ~3ULL;
+		if (!up || bpf_probe_read_kernel(&n, sizeof(n), (void *)up))
+			return 0;
+		if ((u64)(behind ? n.rb_left : n.rb_right) == at)
+			return up - off;
+		at = up;
+	}
+	return 0;
+}
+
+/*
  * A page beside what was unmapped: if VFIO has it mapped, the IOMMU must translate it.
  * Returns 1 when it does not.
  */
-__noinline int neighbour_gone(struct context *c, u64 iova)
+__noinline int neighbour_gone(struct context *c, u64 iova, u32 behind)
 {
-	int level;
+	struct vfio_dma *d;
 
-	if (!c || !find_dma(c, iova) || iova - c->dma_iova >= c->dma_bytes || !c->dma_mapped)
+	if (!c)
 		return 0;
-	c->io.leaf_base = ~0ULL;
-	level = c->io.f.kind == PFNW_IOMMU_VIRTIO ? virtio_find(&c->io, iova) :
-						    io_find(&c->io, iova);
-	return !level;
+	/* (a table found since the unmap is still there: the lock is held) */
+	if (c->io.f.kind == PFNW_IOMMU_VIRTIO ? virtio_find(&c->io, iova) : io_find(&c->io, iova))
+		return 0;
+	d = (void *)dma_beside(c->gone_dma, behind);
+	if (!d || iova - BPF_CORE_READ(d, iova) >= BPF_CORE_READ(d, size))
+		return 0;
+	return find_dma(c, iova) && iova - c->dma_iova < c->dma_bytes && c->dma_mapped;
 }
 
 struct leak_loop {
@@ -220,10 +257,10 @@ static __noinline u64 check_unmapped(void *ctx, struct context *c, u64 iova, u64
 	b.done = PFNW_NOT_ASKED;
 	b.pages = 1;
 	b.iova = iova - PAGE_BYTES;
-	if (iova && neighbour_gone(c, b.iova))
+	if (iova && neighbour_gone(c, b.iova, 0))
 		breach(ctx, c, &b);
 	b.iova = iova + bytes;
-	if (b.iova && neighbour_gone(c, b.iova))
+	if (b.iova && neighbour_gone(c, b.iova, 1))
 		breach(ctx, c, &b);
 	return l.left;
 }
@@ -297,6 +334,7 @@ int BPF_PROG(dma_unmapped, struct vfio_iommu *iommu, struct vfio_dma *dma)
 	if (!bytes)
 		return 0;
 	count(PFNW_S_DMA_CHECKED, 1);
+	c->gone_dma = (u64)dma;
 	head = &iommu->domain_list;
 	at = BPF_CORE_READ(iommu, domain_list.next);
 	for (int i = 0; i < 16; i++) {

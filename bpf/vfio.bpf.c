@@ -67,7 +67,9 @@ static __noinline int group_in_container(u64 iommu, s32 group)
 static __noinline int find_group(struct context *c, u64 domain)
 {
 	struct vfio_iommu *container;
+	struct pfnw_container *k;
 	struct list_head *head, *at;
+	u64 iommu;
 
 	if (!c)
 		return 0;
@@ -75,6 +77,18 @@ static __noinline int find_group(struct context *c, u64 domain)
 		c->domain = domain; /* the group is the call's argument */
 		return 1;
 	}
+	/* the same as in this thread's last call, if no group came or went since */
+	iommu = c->iommu;
+	k = bpf_map_lookup_elem(&containers, &iommu);
+	if (k && domain && domain == c->found_domain && k->generation == c->found_generation &&
+	    k->domain_calls == c->found_calls) {
+		c->group = c->found_group;
+		c->domain = domain;
+		return 1;
+	}
+	c->found_domain = 0;
+	c->found_generation = k ? k->generation : 0;
+	c->found_calls = k ? k->domain_calls : 0;
 	container = (void *)c->iommu;
 	head = &container->domain_list;
 	at = BPF_CORE_READ(container, domain_list.next);
@@ -90,6 +104,8 @@ static __noinline int find_group(struct context *c, u64 domain)
 			g = (void *)g - bpf_core_field_offset(struct vfio_iommu_group, next);
 			c->group = BPF_CORE_READ((struct vfio_iommu_group *)g, iommu_group, id);
 			c->domain = domain;
+			c->found_group = c->group;
+			c->found_domain = k ? domain : 0;
 			return 1;
 		}
 		at = BPF_CORE_READ(at, next);

@@ -292,6 +292,103 @@ static __always_inline bool hidden(struct whole_call *l, struct vfio_dma *d, u64
 	return l->tries <= FIND_TRIES;
 }
 
+/* c->dma_head becomes what is at @d. Returns 0 when it cannot be read. */
+static __always_inline int read_dma(struct context *c, u64 d)
+{
+	return !bpf_probe_read_kernel(c->dma_head, sizeof(c->dma_head), (void *)d);
+}
+
+/* A field of the vfio_dma @d that read_dma() has read; or, where it lies behind that, of itself. */
+#define DMA_FIELD(c, d, field)                                                                     \
+	(bpf_core_field_offset(struct vfio_dma, field) +                                           \
+				 bpf_core_field_size(struct vfio_dma, field) <=                    \
+			 sizeof((c)->dma_head) ?                                                   \
+		 *(typeof(((struct vfio_dma *)0)->field) *)((void *)(c)->dma_head +                \
+							    bpf_core_field_offset(struct vfio_dma, \
+										  field)) :        \
+		 BPF_CORE_READ((struct vfio_dma *)(d), field))
+
+/* The vfio_dma of the node @n, read, if it begins at @iova; else 0. */
+static __always_inline u64 dma_at_node(struct context *c, u64 n, u64 iova)
+{
+	u64 d = n - bpf_core_field_offset(struct vfio_dma, node);
+
+	return n && read_dma(c, d) && DMA_FIELD(c, d, iova) == iova ? d : 0;
+}
+
+/*
+ * The one that begins at @iova, if it came into the tree beside the one that was mapped last.
+ * Who maps range after range finds it here, however large the tree. As long as no unmap has
+ * begun since that one was mapped, it is in the tree, and so is what its node points at.
+ */
+__noinline u64 dma_after_last(struct context *c, u64 iova)
+{
+	u64 d, up, beside, found, iommu;
+	struct pfnw_container *k;
+
+	if (!c)
+		return 0;
+	d = c->last_dma;
+	if (!d || !unmaps_seen)
+		return 0;
+	iommu = c->iommu;
+	k = bpf_map_lookup_elem(&containers, &iommu);
+	if (!k || k->generation != c->last_generation || c->mark.unmaps != c->last_unmaps ||
+	    k->unmaps_begun != c->last_unmaps || !read_dma(c, d))
+		return 0;
+	if (DMA_FIELD(c, d, iova) == iova)
+		return d; /* in another domain */
+	up = DMA_FIELD(c, d, node.__rb_parent_color) & ~3ULL;
+	beside = (u64)(DMA_FIELD(c, d, iova) < iova ? DMA_FIELD(c, d, node.rb_right) :
+						      DMA_FIELD(c, d, node.rb_left));
+	found = dma_at_node(c, beside, iova);
+	if (!found)
+		found = dma_at_node(c, up, iova);
+	return k->unmaps_begun == c->last_unmaps ? found : 0;
+}
+
+/* @d was mapped by the call under way. */
+static __always_inline void dma_is_last(struct context *c, u64 d)
+{
+	u64 iommu = c->iommu;
+	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
+
+	c->last_dma = 0;
+	if (!k || k->unmaps_begun != c->mark.unmaps)
+		return;
+	c->last_generation = k->generation;
+	c->last_unmaps = c->mark.unmaps;
+	c->last_dma = d;
+}
+
+/*
+ * The vfio_dma with the lowest IOVA that is not below @from, read; 0: none. As next_dma(), with
+ * one reading a level.
+ */
+__noinline u64 next_dma_read(struct context *c, u64 from)
+{
+	struct vfio_iommu *container;
+	u64 n, d, iova, best = 0;
+
+	if (!c)
+		return 0;
+	container = (void *)c->iommu;
+	n = (u64)BPF_CORE_READ(container, dma_list.rb_node);
+	for (int i = 0; i < 48 && n; i++) {
+		d = n - bpf_core_field_offset(struct vfio_dma, node);
+		if (!read_dma(c, d))
+			break;
+		iova = DMA_FIELD(c, d, iova);
+		if (iova == from)
+			return d;
+		if (iova > from)
+			best = d;
+		n = (u64)(iova > from ? DMA_FIELD(c, d, node.rb_left) :
+					DMA_FIELD(c, d, node.rb_right));
+	}
+	return best && read_dma(c, best) ? best : 0;
+}
+
 static __always_inline bool was_known(struct context *c, u64 domain)
 {
 	for (int i = 0; i < KNOWN_DOMAINS; i++)
@@ -306,7 +403,7 @@ static long whole_next(u32 i, void *arg)
 	struct whole_call *l = arg;
 	struct context *c = l->c;
 	struct vfio_domain *v;
-	struct vfio_dma *d;
+	struct vfio_dma *d = NULL;
 	u64 mm;
 
 	if (!c)
@@ -323,18 +420,23 @@ static long whole_next(u32 i, void *arg)
 			l->domain = 0;
 		return 0;
 	}
-	d = (void *)next_dma(c->iommu, l->from);
-	c->dma_iova = BPF_CORE_READ(d, iova);
+	if (c->kind == CALL_MAP)
+		d = (void *)dma_after_last(c, l->from);
+	if (!d)
+		d = (void *)next_dma_read(c, l->from);
+	c->dma_iova = d ? DMA_FIELD(c, d, iova) : 0;
 	if (hidden(l, d, c->dma_iova))
 		return 0;
 	if (!d || c->dma_iova > l->last) {
 		l->domain = 0;
 		return 0;
 	}
-	c->dma_va = BPF_CORE_READ(d, vaddr);
-	c->dma_bytes = BPF_CORE_READ(d, size);
-	c->dma_prot = BPF_CORE_READ(d, prot);
-	c->dma_mapped = BPF_CORE_READ(d, iommu_mapped);
+	c->dma_va = DMA_FIELD(c, d, vaddr);
+	c->dma_bytes = DMA_FIELD(c, d, size);
+	c->dma_prot = DMA_FIELD(c, d, prot);
+	c->dma_mapped = DMA_FIELD(c, d, iommu_mapped);
+	if (c->kind == CALL_MAP)
+		dma_is_last(c, (u64)d);
 	if (c->kind == CALL_ATTACH) {
 		/* claimed long ago: nobody knows what happened since */
 		mm = mm_of_dma(d);
