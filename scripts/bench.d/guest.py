@@ -561,7 +561,7 @@ def part_audit():
         for pages in (65536, 131072):
             with held("--layout", layout, "--pages", pages) as (pid, account):
                 done = subprocess.run([PFNWATCH, "audit", "--json", "--pid", str(pid), "--watch",
-                                       "0.01", "--rounds", "5"], capture_output=True, text=True)
+                                       "0.01", "--rounds", "40"], capture_output=True, text=True)
                 rounds = [json.loads(line) for line in done.stdout.splitlines()]
                 if done.returncode or any(r["conclusion"] != "proven" for r in rounds):
                     raise Broken(f"audit: exit code {done.returncode}: {done.stdout[-500:]}")
