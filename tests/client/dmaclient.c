@@ -335,6 +335,15 @@ static void leave_to_another(int *code)
 	*code = EXIT_ERROR;
 }
 
+static int open_and_work(struct client *client)
+{
+	if (open_devices(client))
+		return EXIT_ERROR;
+	if (options_have_stale(&client->opt, STALE_OWNER_EXIT))
+		return work_after_exit(client);
+	return client->opt.fork ? work_in_child(client) : work(client);
+}
+
 int main(int argc, char **argv)
 {
 	static struct client client;
@@ -352,13 +361,12 @@ int main(int argc, char **argv)
 	client.env.opt = &client.opt;
 	rng_seed(&client.env.rng, client.opt.seed);
 
-	if (open_devices(&client))
-		code = EXIT_ERROR;
-	else
-		code = options_have_stale(&client.opt, STALE_OWNER_EXIT) ?
-			       work_after_exit(&client) :
-		       client.opt.fork ? work_in_child(&client) :
-					 work(&client);
+	code = open_and_work(&client);
+	for (unsigned int n = 1; n < client.opt.again && !code && !stopped; n++) {
+		vfio_close(&client.vfio);
+		memset(&client.run, 0, sizeof(client.run));
+		code = open_and_work(&client);
+	}
 	if (client.opt.leader_ends)
 		leave_to_another(&code);
 	if (client.vfio.container > 0)

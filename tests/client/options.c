@@ -54,6 +54,10 @@ static const char help[] =
 	"  --threads N          spread the mappings over N threads     (default: 1)\n"
 	"  --in-turn            one call at a time, and thread N only on processor N\n"
 	"  --repeat N           cycles of map and unmap                (default: 1)\n"
+	"  --shuffle            in each cycle the mappings lie in another order, and are\n"
+	"                       made in another: the same IOVA, mostly for other memory\n"
+	"  --again N            all of it N times, each in a container of its own, by the\n"
+	"                       same thread                            (default: 1)\n"
 	"  --unmap ORDER        none, fifo, lifo, random, or all: one call for the whole\n"
 	"                       range                                  (default: fifo)\n"
 	"  --iova BASE          lowest IOVA                     (default: 0x10000000)\n"
@@ -248,6 +252,8 @@ enum {
 	O_PROT,
 	O_FLAGS,
 	O_FLAGS_IN_TURN,
+	O_SHUFFLE,
+	O_AGAIN,
 	O_PGOFF,
 	O_BAR_BDF,
 	O_BAR_INDEX,
@@ -294,6 +300,8 @@ static const struct option long_options[] = {
 	{ "prot", required_argument, NULL, O_PROT },
 	{ "flags", required_argument, NULL, O_FLAGS },
 	{ "flags-in-turn", no_argument, NULL, O_FLAGS_IN_TURN },
+	{ "shuffle", no_argument, NULL, O_SHUFFLE },
+	{ "again", required_argument, NULL, O_AGAIN },
 	{ "pgoff", required_argument, NULL, O_PGOFF },
 	{ "bar-bdf", required_argument, NULL, O_BAR_BDF },
 	{ "bar-index", required_argument, NULL, O_BAR_INDEX },
@@ -370,6 +378,12 @@ static void take_option(struct options *opt, int c, const char *name)
 		break;
 	case O_FLAGS_IN_TURN:
 		opt->flags_in_turn = true;
+		break;
+	case O_SHUFFLE:
+		opt->shuffle = true;
+		break;
+	case O_AGAIN:
+		opt->again = number(name, optarg, 1);
 		break;
 	case O_PGOFF:
 		opt->pgoff_zero = choose(name, optarg, pgoff_choices);
@@ -524,6 +538,7 @@ void options_parse(struct options *opt, int argc, char **argv)
 		.touch = true,
 		.threads = 1,
 		.repeat = 1,
+		.again = 1,
 		.unmap = UNMAP_FIFO,
 		.iova = 0x10000000,
 		.seed = 1,
@@ -550,4 +565,6 @@ void options_parse(struct options *opt, int argc, char **argv)
 	check_stale(opt);
 	if (opt->linger > 0 && !opt->fork)
 		usage("--linger needs --fork");
+	if (opt->again > 1 && (opt->fork || opt->nstale))
+		usage("--again does not go with --fork or --stale");
 }

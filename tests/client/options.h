@@ -60,11 +60,13 @@ struct options {
 	enum access prot;
 	enum access flags;
 	bool flags_in_turn;
+	bool shuffle;
 	bool pgoff_zero;
 
 	/* How, and for how long. */
 	unsigned int threads;
 	unsigned int repeat;
+	unsigned int again;
 	enum unmap_order unmap;
 	uint64_t iova;
 	uint64_t seed;

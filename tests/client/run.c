@@ -170,10 +170,25 @@ out:
 	free(workers);
 }
 
+/* IOVAs are given out in the order of the mappings. */
+static void shuffle(struct run *run)
+{
+	for (size_t i = 1; i < run->count; i++) {
+		size_t j = rng_below(&run->env->rng, i + 1);
+		struct mapping swap = run->mappings[i];
+
+		run->mappings[i] = run->mappings[j];
+		run->mappings[j] = swap;
+	}
+}
+
 void run_map(struct run *run)
 {
+	bool shuffled = run->env->opt->shuffle;
 	size_t fit = 0;
 
+	if (shuffled)
+		shuffle(run);
 	/* IOVAs first, in order, whichever thread comes to use them. */
 	for (size_t i = 0; i < run->count; i++) {
 		struct mapping *mapping = &run->mappings[i];
@@ -188,7 +203,7 @@ void run_map(struct run *run)
 		fit++;
 	}
 	run->count = fit;
-	spread(run, UNMAP_FIFO, mapping_map);
+	spread(run, shuffled ? UNMAP_RANDOM : UNMAP_FIFO, mapping_map);
 	for (size_t i = 0; i < run->count; i++) {
 		struct mapping *mapping = &run->mappings[i];
 

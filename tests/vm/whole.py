@@ -118,6 +118,18 @@ def take():
     equal("the vfio_dma that it is missing from", kit.number(record["dma"]["iova"]), start)
 
 
+@case("diverge-whole-take-again")
+def take_again():
+    """Twice: what goes was itself unmapped by the last call of its thread, and is mapped again."""
+    start = 0x10000000 + 19 * PAGE
+    checked = diverge.lying("take", diverge.TWO + ["--repeat", 2], lo=start - PAGE,
+                            hi=start + PAGE - 1, mode="whole")
+    equal("lies", [(kit.number(r["iova"]), r["pages"]) for r in checked.lies], [(start, 1)] * 2)
+    equal("breaches", [(r["rule"], kit.number(r["iova"]), r["pages"]) for r in checked.breaches],
+          [("iommu-differs", start, 1)] * 2)
+    diverge.broken_by(checked, iommu_differs=2)
+
+
 @case("diverge-whole-off")
 def honest():
     checked = diverge.lying("off", diverge.MANY, diverge.FEW + ["--dma-check", "both"],
@@ -139,6 +151,29 @@ def tree_turned():
                        "--contexts", 12, mode="whole")
     maps = 61 * 60
     kit.proven(result.conclusion, result.code, 3 * maps, unmapped=3 * maps)
+    equal("mappings looked at", result.conclusion["maps"]["calls"], maps)
+
+
+@case("layouts-same-place")
+def same_place():
+    """
+    The vfio_dma of a call is looked for beside the last one of its thread. Here that one is
+    gone: unmapped, and its IOVA is mapped again to other memory.
+    """
+    maps = 5 * 300
+    result = kit.check([DMACLIENT, "--layout", "anon", "--pages", 3, "--maps", 5, "--unmap",
+                        "random", "--shuffle", "--brief", "--repeat", 300], mode="whole")
+    kit.proven(result.conclusion, result.code, 3 * maps, unmapped=3 * maps)
+    equal("mappings looked at", result.conclusion["maps"]["calls"], maps)
+
+
+@case("layouts-next-container")
+def next_container():
+    """The same with its container, which the last close() has emptied, and not an unmap."""
+    maps = 5 * 60
+    result = kit.check([DMACLIENT, "--layout", "anon", "--pages", 3, "--maps", 5, "--unmap",
+                        "none", "--shuffle", "--brief", "--again", 60], mode="whole")
+    kit.proven(result.conclusion, result.code, 3 * maps, unmapped=0)
     equal("mappings looked at", result.conclusion["maps"]["calls"], maps)
 
 
