@@ -28,6 +28,16 @@ enum side_what { SIDE_FAULT, SIDE_NONE, SIDE_AWAY, SIDE_LEAF, SIDE_TABLE };
 /* Leaves of 2 MiB that are compared at once. */
 #define LINE 16
 
+/* The comparison of a step, as far as it has got. */
+struct zip {
+	u64 at; /* the page that the callback's first call begins with */
+	u64 want; /* zip_io(): bytes: physical address of the first, where the CPU has a leaf */
+	u64 leaf; /* zip_io(): ~0: it has; 0: a table */
+	u64 next; /* zip_io(): what iommu_decode() takes */
+	u64 first; /* zip_cpu(): the first entry, what the others should be like */
+	u64 diff, all_cpu, all_io, any_io;
+};
+
 struct both {
 	u64 pgd;
 	u64 va, iova; /* bytes; where we are */
@@ -39,6 +49,8 @@ struct both {
 	u32 full, pad; /* the loader has no room for more differences */
 	u64 at; /* pages of the step that were looked at one by one; 0: none yet */
 	struct side cpu, io;
+	struct zip zip;
+	struct pfnw_odd odd; /* of the page that page_differs() was asked for */
 	struct iotable t;
 	u64 cpu_l2[512], cpu_l1[512], io_l2[512];
 	union {
@@ -299,123 +311,117 @@ __noinline int look_io(struct both *b)
 	return 0;
 }
 
-struct zip {
+/* What a callback is given: an object on the stack, it must be. The rest is in b->zip. */
+struct zip_arg {
 	struct both *b;
-	u64 n; /* pages */
-	u64 iova; /* of the first */
-	u64 want; /* bytes: physical address of the first, where one side is a leaf */
-	u64 first; /* zip_cpu(): the first entry, what the others should be like */
-	u64 diff, all_cpu, all_io, any_io;
 };
 
-/* Two tables of level 1. */
-static long zip_tables(u32 k, void *arg)
+/*
+ * @n pages of two tables of level 1, from the @i-th on. @n is a constant: there is no branch
+ * and no count of what is left, for the processor or for the verifier.
+ */
+static __always_inline long zip_tables(struct both *b, u64 i, u32 n)
 {
-	struct zip *l = arg;
-	struct both *b = l->b;
-	u64 diff = l->diff, all_cpu = l->all_cpu, all_io = l->all_io, any_io = l->any_io, c, e;
-	u64 n = l->n, i = (u64)k * STRIDE;
+	u64 diff, all_cpu, all_io, any_io, c, e;
+	u64 *cpu, *io;
 
-	if (!b || i >= n)
-		return 1;
-	if (i + STRIDE <= n) {
-		u64 *cpu = &b->cpu_l1[i & (512 - STRIDE)], *io = &b->io_l1[i & (512 - STRIDE)];
-
-#pragma unroll
-		for (u32 j = 0; j < STRIDE; j++) {
-			c = cpu[j];
-			e = io[j];
-			all_cpu &= c;
-			all_io &= e;
-			any_io |= e;
-			diff |= c ^ e;
-			barrier_var(diff); /* or all is read first, and spilled */
-		}
-	} else {
-		for (u32 j = 0; j < STRIDE; j++) {
-			c = b->cpu_l1[i & 511];
-			e = b->io_l1[i & 511];
-			diff |= c ^ e;
-			all_cpu &= c;
-			all_io &= e;
-			any_io |= e;
-			i += more_after(i, n);
-		}
+	diff = b->zip.diff;
+	all_cpu = b->zip.all_cpu;
+	all_io = b->zip.all_io;
+	any_io = b->zip.any_io;
+	cpu = &b->cpu_l1[i & (512 - n)];
+	io = &b->io_l1[i & (512 - n)];
+#pragma clang loop unroll(full)
+	for (u32 j = 0; j < n; j++) {
+		c = cpu[j];
+		e = io[j];
+		all_cpu &= c;
+		all_io &= e;
+		any_io |= e;
+		diff |= c ^ e;
+		barrier_var(diff); /* or all is read first, and spilled */
 	}
-	l->diff = diff;
-	l->all_cpu = all_cpu;
-	l->all_io = all_io;
-	l->any_io = any_io;
+	b->zip.diff = diff;
+	b->zip.all_cpu = all_cpu;
+	b->zip.all_io = all_io;
+	b->zip.any_io = any_io;
 	return 0;
 }
 
-/* Of so few pages a call of a callback for each is cheaper. */
-#define FEW 24
-
-/* The same of one page. */
-static long zip_one(u32 k, void *arg)
+static long zip_tables_stride(u32 k, void *arg)
 {
-	struct zip *l = arg;
-	struct both *b = l->b;
-	u64 c, e;
+	struct both *b = ((struct zip_arg *)arg)->b;
 
-	if (!b)
-		return 1;
-	c = b->cpu_l1[k & 511];
-	e = b->io_l1[k & 511];
-	l->diff |= c ^ e;
-	l->all_cpu &= c;
-	l->all_io &= e;
-	l->any_io |= e;
-	return 0;
+	return b ? zip_tables(b, (u64)k * STRIDE, STRIDE) : 1;
 }
 
-/* A table of the CPU's against one leaf of the IOMMU's. */
-static long zip_cpu(u32 k, void *arg)
+static long zip_tables_eight(u32 k, void *arg)
 {
-	struct zip *l = arg;
-	struct both *b = l->b;
-	u64 diff = l->diff, want, c;
-	u64 n = l->n, i = (u64)k * STRIDE;
+	struct both *b = ((struct zip_arg *)arg)->b;
 
-	if (!b || i >= n)
-		return 1;
+	return b ? zip_tables(b, b->zip.at + (u64)k * 8, 8) : 1;
+}
+
+static long zip_tables_one(u32 k, void *arg)
+{
+	struct both *b = ((struct zip_arg *)arg)->b;
+
+	return b ? zip_tables(b, b->zip.at + k, 1) : 1;
+}
+
+/* The same of a table of the CPU's against one leaf of the IOMMU's. */
+static __always_inline long zip_cpu(struct both *b, u64 i, u32 n)
+{
+	u64 diff = b->zip.diff, want, c, *cpu = &b->cpu_l1[i & (512 - n)];
+
 	/* with the flags of the first: what all have, and all have not, is in diff too */
-	want = l->first + i * PAGE_BYTES;
-	if (i + STRIDE <= n) {
-		u64 *cpu = &b->cpu_l1[i & (512 - STRIDE)];
-
-#pragma unroll
-		for (u32 j = 0; j < STRIDE; j++) {
-			/* the flags are below, and stay */
-			c = cpu[j] - j * PAGE_BYTES;
-			diff |= c ^ want;
-			barrier_var(diff);
-		}
-	} else {
-		for (u32 j = 0; j < STRIDE; j++) {
-			u64 more = more_after(i, n);
-
-			c = b->cpu_l1[i & 511];
-			diff |= c ^ want;
-			want += more * PAGE_BYTES;
-			i += more;
-		}
+	want = b->zip.first + i * PAGE_BYTES;
+#pragma clang loop unroll(full)
+	for (u32 j = 0; j < n; j++) {
+		/* the flags are below, and stay */
+		c = cpu[j] - j * PAGE_BYTES;
+		diff |= c ^ want;
+		barrier_var(diff);
 	}
-	l->diff = diff;
+	b->zip.diff = diff;
 	return 0;
+}
+
+static long zip_cpu_stride(u32 k, void *arg)
+{
+	struct both *b = ((struct zip_arg *)arg)->b;
+
+	return b ? zip_cpu(b, (u64)k * STRIDE, STRIDE) : 1;
+}
+
+static long zip_cpu_eight(u32 k, void *arg)
+{
+	struct both *b = ((struct zip_arg *)arg)->b;
+
+	return b ? zip_cpu(b, b->zip.at + (u64)k * 8, 8) : 1;
 }
 
 static long zip_cpu_one(u32 k, void *arg)
 {
-	struct zip *l = arg;
-	struct both *b = l->b;
+	struct both *b = ((struct zip_arg *)arg)->b;
 
-	if (!b)
-		return 1;
-	l->diff |= b->cpu_l1[k & 511] ^ (l->first + (u64)k * PAGE_BYTES);
-	return 0;
+	return b ? zip_cpu(b, b->zip.at + k, 1) : 1;
 }
+
+/* All pages of the step: as many as go at once, and so on. */
+#define ZIP(b, arg, what)                                                \
+	do {                                                             \
+		u64 n_ = (b)->n;                                         \
+                                                                         \
+		if (n_ >= STRIDE)                                        \
+			bpf_loop(n_ / STRIDE, what##_stride, arg, 0);    \
+		if (n_ % STRIDE) {                                       \
+			(b)->zip.at = n_ & ~(STRIDE - 1ULL);             \
+			bpf_loop(n_ % STRIDE / 8, what##_eight, arg, 0); \
+			(b)->zip.at = n_ & ~7ULL;                        \
+			bpf_loop(n_ % 8, what##_one, arg, 0);            \
+		}                                                        \
+	} while (0)
 
 /* Physical address that an entry of level 1 gives; AMD encodes larger leaves there. */
 static __always_inline u64 io_entry_pa(struct both *b, u64 e, u64 iova)
@@ -423,96 +429,85 @@ static __always_inline u64 io_entry_pa(struct both *b, u64 e, u64 iova)
 	return iommu_leaf_pa(&b->t.f, 1, e, iova);
 }
 
-/* A table of the IOMMU's, with encoded entries perhaps, against the CPU's table or leaf. */
+/*
+ * A table of the IOMMU's, with encoded entries perhaps, against the CPU's table or leaf: where
+ * do they lead? Their other bits are zip_tables()'s.
+ */
 static long zip_io(u32 k, void *arg)
 {
-	struct zip *l = arg;
-	struct both *b = l->b;
-	u64 diff = l->diff, all = l->all_io, any = l->any_io, want, e, iova;
-	u64 n = l->n, i = (u64)k * CHUNK;
-	bool leaf;
+	struct both *b = ((struct zip_arg *)arg)->b;
+	u64 i = (u64)k * CHUNK, diff, c, e, pa;
+	struct zip *l;
 
-	if (!b || i >= n)
+	if (!b || i >= b->n)
 		return 1;
-	leaf = b->cpu.what == SIDE_LEAF;
-	want = l->want + i * PAGE_BYTES;
-	iova = l->iova + i * PAGE_BYTES;
+	l = &b->zip;
+	diff = l->diff;
 	for (u32 j = 0; j < CHUNK; j++) {
-		u64 more = more_after(i, n);
-
+		barrier(); /* what does not change stays where it is, not in a copy on the stack */
+		c = b->cpu_l1[i & 511];
 		e = b->io_l1[i & 511];
-		if (!leaf) {
-			want = b->cpu_l1[i & 511];
-			l->all_cpu &= want;
-		}
-		diff |= (io_entry_pa(b, e, iova) ^ want) & fmt.addr_mask;
-		if (iommu_entry(&b->t.f, 1, e) != IOMMU_ENTRY_LEAF)
-			diff |= 1;
-		all &= e;
-		any |= e;
-		want += more * PAGE_BYTES;
-		iova += more * PAGE_BYTES;
-		i += more;
+		pa = iommu_decode(b->t.f.addr_mask, l->next, e, b->iova + i * PAGE_BYTES, &diff);
+		c = (c & ~l->leaf) | ((l->want + i * PAGE_BYTES) & l->leaf);
+		diff |= (pa ^ c) & fmt.addr_mask;
+		i += more_after(i, b->n);
 	}
 	l->diff = diff;
-	l->all_io = all;
-	l->any_io = any;
 	return 0;
 }
 
 /* Is the step under way, of b->n pages, equal in every page? */
 __noinline int step_equal(struct both *b)
 {
+	struct zip_arg arg = { .b = b };
 	u64 all_cpu, all_io, any_io;
-	struct zip l = {};
 	struct iotable *t;
+	struct zip *l;
 	u32 upper;
 
 	if (!b)
 		return 0;
 	t = &b->t;
-	l.b = b;
-	l.n = b->n;
-	l.iova = b->iova;
-	l.diff = opaque_zero;
-	l.all_cpu = opaque_zero - 1;
-	l.all_io = opaque_zero - 1;
-	l.any_io = opaque_zero;
+	l = &b->zip;
+	l->leaf = 0;
+	l->diff = 0;
+	l->all_cpu = ~0ULL;
+	l->all_io = ~0ULL;
+	l->any_io = 0;
 	upper = b->io.rights;
 	if (b->cpu.what == SIDE_TABLE && b->io.what == SIDE_TABLE) {
-		if (l.n <= FEW)
-			bpf_loop(l.n, zip_one, &l, 0);
-		else
-			bpf_loop(512 / STRIDE, zip_tables, &l, 0);
-		l.diff &= fmt.addr_mask;
-		if (!t->f.huge && l.any_io & (7 << AMD_LEVEL_SHIFT)) {
-			l.diff = opaque_zero;
-			bpf_loop(512 / CHUNK, zip_io, &l, 0);
+		ZIP(b, &arg, zip_tables);
+		l->diff &= fmt.addr_mask;
+		if (!t->f.huge && l->any_io & (7 << AMD_LEVEL_SHIFT)) {
+			l->diff = 0;
+			l->next = 7;
+			bpf_loop(512 / CHUNK, zip_io, &arg, 0);
 		}
 	} else if (b->cpu.what == SIDE_TABLE && b->io.what == SIDE_LEAF) {
-		l.first = b->cpu_l1[0];
-		if (l.n <= FEW)
-			bpf_loop(l.n, zip_cpu_one, &l, 0);
-		else
-			bpf_loop(512 / STRIDE, zip_cpu, &l, 0);
-		l.all_cpu = l.first & ~l.diff;
-		l.diff = (l.diff | (l.first ^ b->io.pa)) & fmt.addr_mask;
-		l.all_io = l.any_io = ~0ULL; /* the leaf's rights are in upper */
+		l->first = b->cpu_l1[0];
+		ZIP(b, &arg, zip_cpu);
+		l->all_cpu = l->first & ~l->diff;
+		l->diff = (l->diff | (l->first ^ b->io.pa)) & fmt.addr_mask;
+		l->all_io = l->any_io = ~0ULL; /* the leaf's rights are in upper */
 	} else if (b->cpu.what == SIDE_LEAF && b->io.what == SIDE_TABLE) {
-		l.want = b->cpu.pa;
-		bpf_loop(512 / CHUNK, zip_io, &l, 0);
-		l.all_cpu = b->cpu.entry;
+		ZIP(b, &arg, zip_tables);
+		l->diff = 0;
+		l->want = b->cpu.pa;
+		l->leaf = ~0ULL;
+		l->next = iommu_next_mask(&t->f);
+		bpf_loop(512 / CHUNK, zip_io, &arg, 0);
+		l->all_cpu = b->cpu.entry;
 	} else if (b->cpu.what == SIDE_LEAF && b->io.what == SIDE_LEAF) {
-		l.diff = b->cpu.pa ^ b->io.pa;
-		l.all_cpu = b->cpu.entry;
-		l.all_io = l.any_io = ~0ULL;
+		l->diff = b->cpu.pa ^ b->io.pa;
+		l->all_cpu = b->cpu.entry;
+		l->all_io = l->any_io = ~0ULL;
 	} else {
 		return 0;
 	}
-	all_cpu = l.all_cpu;
-	all_io = l.all_io;
-	any_io = l.any_io;
-	if (l.diff || !(all_cpu & CPU_P))
+	all_cpu = l->all_cpu;
+	all_io = l->all_io;
+	any_io = l->any_io;
+	if (l->diff || !(all_cpu & CPU_P))
 		return 0;
 	if (t->f.kind == PFNW_IOMMU_VIRTIO) {
 		if ((b->io.rights ^ b->prot) & 3)
@@ -608,13 +603,23 @@ static __always_inline void both_begin(struct both *b, u64 va, u64 iova, u64 pag
 	b->io.tag = ~0ULL;
 }
 
-/* enum pfnw_differs bits of page @i of the step; fills what odd[] shows of it. */
-static __always_inline u32 page_differs(struct both *b, u64 i, struct pfnw_odd *o)
+/* enum pfnw_differs bits of page @i of the step; fills what b->odd shows of it. */
+__noinline u32 page_differs(struct both *b, u64 i)
 {
-	struct iotable *t = &b->t;
-	u64 ce = b->cpu.entry, ie = b->io.entry, cpa = 0;
-	u32 what = b->cpu.what, rights = b->io.rights, d = 0, care = t->f.rights;
+	u32 what, rights, d = 0, care;
+	u64 ce, ie, cpa = 0;
+	struct pfnw_odd *o;
+	struct iotable *t;
 
+	if (!b)
+		return PFNW_D_CPU_FAULT;
+	o = &b->odd;
+	t = &b->t;
+	ce = b->cpu.entry;
+	ie = b->io.entry;
+	what = b->cpu.what;
+	rights = b->io.rights;
+	care = t->f.rights;
 	o->io_pa = 0;
 	o->cpu_level = b->cpu.level;
 	o->io_level = b->io.level;

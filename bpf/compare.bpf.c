@@ -14,7 +14,6 @@ struct pfnw_list_vmas vmas_arg;
 struct pfnw_dump dump_arg;
 
 struct pages_loop {
-	struct both *b;
 	u64 i;
 };
 
@@ -22,28 +21,28 @@ struct pages_loop {
 static long page_step(u32 k, void *arg)
 {
 	struct pfnw_compare *a = &compare_arg;
-	struct pages_loop *l = arg;
-	struct both *b = l->b;
-	struct pfnw_odd o = {}, *last;
-	u64 n = 1, off;
+	struct both *b = both_of_loader();
+	struct pfnw_odd *last;
+	u64 n = 1, off, i;
 	u32 d;
 
-	if (!b || l->i >= b->n)
+	if (!b || b->at >= b->n)
 		return 1;
-	d = page_differs(b, l->i, &o);
+	i = b->at;
+	d = page_differs(b, i);
 	if (b->cpu.what != SIDE_TABLE && b->io.what != SIDE_TABLE)
-		n = b->n - l->i;
+		n = b->n - i;
 	if (!d) {
 		a->equal_pages += n;
-		l->i += n;
+		b->at = i + n;
 		return 0;
 	}
-	off = (b->iova + l->i * PAGE_BYTES - a->iova) >> PFNW_PAGE_SHIFT;
+	off = (b->iova + i * PAGE_BYTES - a->iova) >> PFNW_PAGE_SHIFT;
 	if (a->n_odd > 0 && a->n_odd <= PFNW_ODDS) {
 		last = &a->odd[(a->n_odd - 1) & (PFNW_ODDS - 1)];
 		if (last->off_pages + last->n_pages == off && last->differs == d) {
 			last->n_pages += n;
-			l->i += n;
+			b->at = i + n;
 			return 0;
 		}
 	}
@@ -52,12 +51,12 @@ static long page_step(u32 k, void *arg)
 		return 1;
 	}
 	last = &a->odd[a->n_odd & (PFNW_ODDS - 1)];
-	o.off_pages = off;
-	o.n_pages = n;
-	o.differs = d;
-	*last = o;
+	*last = b->odd;
+	last->off_pages = off;
+	last->n_pages = n;
+	last->differs = d;
 	a->n_odd++;
-	l->i += n;
+	b->at = i + n;
 	return 0;
 }
 
@@ -65,7 +64,6 @@ static long page_step(u32 k, void *arg)
 static long compare_step(u32 k, void *arg)
 {
 	struct pfnw_compare *a = &compare_arg;
-	struct pages_loop l = { .i = opaque_zero };
 	struct both *b = both_of_loader();
 	u64 n;
 
@@ -82,12 +80,10 @@ static long compare_step(u32 k, void *arg)
 	if (step_equal(b)) {
 		a->equal_pages += n;
 	} else {
-		l.b = b;
-		if (b->cpu.what != SIDE_TABLE && b->io.what != SIDE_TABLE)
-			page_step(0, &l);
-		else
-			bpf_loop(512, page_step, &l, 0);
-		n = l.i;
+		/* (one leaf on both sides: one turn) */
+		b->at = 0;
+		bpf_loop(512, page_step, NULL, 0);
+		n = b->at;
 	}
 	both_go_on(b, n);
 	return 0;
@@ -168,41 +164,21 @@ static __always_inline u64 mm_of_dma(struct vfio_dma *d)
 	return (u64)BPF_CORE_READ(d, task, mm);
 }
 
-/* The vfio_dma with the lowest IOVA that is not below @from; 0: none. */
-__noinline u64 next_dma(u64 container, u64 from)
-{
-	struct vfio_iommu *c = (void *)container;
-	struct rb_node *n;
-	u64 best = 0;
-
-	n = BPF_CORE_READ(c, dma_list.rb_node);
-	for (int i = 0; i < 48 && n; i++) {
-		struct vfio_dma *d = (void *)n - bpf_core_field_offset(struct vfio_dma, node);
-
-		if (BPF_CORE_READ(d, iova) >= from) {
-			best = (u64)d;
-			n = BPF_CORE_READ(n, rb_left);
-		} else {
-			n = BPF_CORE_READ(n, rb_right);
-		}
-	}
-	return best;
-}
-
 /* Is compare_arg's vfio_dma in the tree, and the same? (A tree being turned may hide it.) */
 __noinline int dma_same(struct pfnw_compare *a)
 {
-	struct vfio_dma *d;
+	struct dma_head h = {};
+	u64 d;
 
 	if (!a)
 		return 0;
-	d = (void *)next_dma(a->container, a->iova);
+	d = dma_from(a->container, a->iova, &h);
 	/* (unmapped, and still in the tree for a moment; or not yet mapped to its end) */
-	if (!BPF_CORE_READ(d, iommu_mapped))
+	if (!d || !DMA_FIELD(&h, d, iommu_mapped))
 		return 0;
-	return (u64)d == a->dma && BPF_CORE_READ(d, iova) == a->iova &&
-	       BPF_CORE_READ(d, vaddr) == a->va && BPF_CORE_READ(d, size) == a->bytes &&
-	       BPF_CORE_READ(d, prot) == a->prot && mm_of_dma(d) == a->mm;
+	return d == a->dma && DMA_FIELD(&h, d, iova) == a->iova &&
+	       DMA_FIELD(&h, d, vaddr) == a->va && DMA_FIELD(&h, d, size) == a->bytes &&
+	       DMA_FIELD(&h, d, prot) == a->prot && mm_of_dma((void *)d) == a->mm;
 }
 
 /*
@@ -272,6 +248,7 @@ static long list_step(u32 i, void *arg)
 {
 	struct pfnw_list_dmas *a = &dmas_arg;
 	struct dmas_loop *l = arg;
+	struct dma_head h = {};
 	struct vfio_dma *d;
 	struct pfnw_dma *o;
 	struct mm_struct *mm;
@@ -281,16 +258,16 @@ static long list_step(u32 i, void *arg)
 		a->more = 1;
 		return 1;
 	}
-	d = (void *)next_dma(a->container, l->from);
+	d = (void *)dma_from(a->container, l->from, &h);
 	if (!d)
 		return 1;
 	o = &a->dma[n & (PFNW_LIST_DMAS - 1)];
 	o->dma = (u64)d;
-	o->iova = BPF_CORE_READ(d, iova);
-	o->va = BPF_CORE_READ(d, vaddr);
-	o->bytes = BPF_CORE_READ(d, size);
-	o->prot = BPF_CORE_READ(d, prot);
-	o->mapped = BPF_CORE_READ(d, iommu_mapped);
+	o->iova = DMA_FIELD(&h, d, iova);
+	o->va = DMA_FIELD(&h, d, vaddr);
+	o->bytes = DMA_FIELD(&h, d, size);
+	o->prot = DMA_FIELD(&h, d, prot);
+	o->mapped = DMA_FIELD(&h, d, iommu_mapped);
 	o->tgid = BPF_CORE_READ(d, task, tgid);
 	BPF_CORE_READ_INTO(&o->comm, d, task, comm);
 	mm = (void *)mm_of_dma(d);

@@ -143,11 +143,17 @@ struct moment {
 
 /* To know later whether somebody else unmapped what this call mapped. */
 struct calm_mark {
+	u64 calls; /* begun, of the container, this one among them */
 	u64 unmaps; /* begun, of the container */
 	u64 domains; /* calls that may have changed the container's domains */
 };
 
 #define KNOWN_DOMAINS 16
+
+/* The first bytes of a struct vfio_dma: node, iova, vaddr, size, prot, iommu_mapped. */
+struct dma_head {
+	u64 word[8];
+};
 
 struct context {
 	/* verdict run not yet shown; first, the loader reads it when it ends */
@@ -182,8 +188,10 @@ struct context {
 	u64 dma_iova, dma_va, dma_bytes;
 	u32 dma_prot, dma_valid;
 	u32 dma_mapped, pad4; /* 1: VFIO has it in the IOMMU */
-	u64 dma_head[8]; /* a vfio_dma's first bytes: read_dma() */
+	struct dma_head dma_head; /* of a vfio_dma that was looked at: read_dma() */
 	u64 gone_dma; /* struct vfio_dma * that is being unmapped */
+	/* what this thread unmapped last, .gone_bytes 0: nothing; of which container, when */
+	u64 gone_iova, gone_bytes, gone_generation, gone_calls;
 	/* struct vfio_dma * that this thread mapped last, 0: none; of which container, when */
 	u64 last_dma, last_generation, last_unmaps;
 
@@ -205,6 +213,7 @@ struct context {
 	s32 group;
 	s32 found_group; /* what find_group() found last: of which domain, when */
 	u64 found_domain, found_generation, found_calls;
+	u64 asked_domain; /* find_group()'s argument */
 
 	struct pfnw_ev_ledger led; /* what is not yet told to the loader; .n_pages 0: nothing */
 	struct iotable io; /* of .domain, or of the last one */

@@ -11,35 +11,22 @@
 /* The vfio_dma that @iova belongs to: greatest dma.iova <= iova. */
 __noinline int find_dma(struct context *c, u64 iova)
 {
-	struct vfio_iommu *container;
-	struct vfio_dma *best = NULL;
-	struct rb_node *n;
-	u64 base;
+	struct dma_head *h;
+	u64 d;
 
 	if (!c)
 		return 0;
+	h = &c->dma_head;
 	c->dma_valid = 0;
-	container = (void *)c->iommu;
-	n = BPF_CORE_READ(container, dma_list.rb_node);
-	for (int i = 0; i < 48 && n; i++) {
-		struct vfio_dma *d = (void *)n - bpf_core_field_offset(struct vfio_dma, node);
-
-		base = BPF_CORE_READ(d, iova);
-		if (base <= iova) {
-			best = d;
-			n = BPF_CORE_READ(n, rb_right);
-		} else {
-			n = BPF_CORE_READ(n, rb_left);
-		}
-	}
-	if (!best)
+	d = dma_below(c->iommu, iova, h);
+	if (!d)
 		return 0;
-	c->dma_iova = BPF_CORE_READ(best, iova);
-	c->dma_va = BPF_CORE_READ(best, vaddr);
-	c->dma_prot = BPF_CORE_READ(best, prot);
-	c->dma_mapped = BPF_CORE_READ(best, iommu_mapped);
+	c->dma_iova = DMA_FIELD(h, d, iova);
+	c->dma_va = DMA_FIELD(h, d, vaddr);
+	c->dma_prot = DMA_FIELD(h, d, prot);
+	c->dma_mapped = DMA_FIELD(h, d, iommu_mapped);
 	/* While it is being mapped, size grows up to and excluding this chunk. */
-	c->dma_bytes = BPF_CORE_READ(best, size);
+	c->dma_bytes = DMA_FIELD(h, d, size);
 	if (iova - c->dma_iova > c->dma_bytes)
 		return 0;
 	c->dma_valid = 1;

@@ -110,6 +110,30 @@ iommu_leaf_pa(const volatile struct iommu_format *f, int level, __u64 e, __u64 i
 	return ((e & f->addr_mask) & ~mask) | (iova & mask);
 }
 
+/* What @next of iommu_decode() is in a format: 7, or where nothing is encoded 0. */
+static inline __attribute__((always_inline)) __u64
+iommu_next_mask(const volatile struct iommu_format *f)
+{
+	return f->huge ? 0 : 7;
+}
+
+/*
+ * iommu_leaf_pa() of the present entry @e of level 1, without a branch: whoever goes through a
+ * table would have the verifier walk every combination of them. What is no leaf of level 1 sets
+ * bits of *@bad below 4096.
+ */
+static inline __attribute__((always_inline)) __u64 iommu_decode(__u64 addr_mask, __u64 next,
+								__u64 e, __u64 iova, __u64 *bad)
+{
+	__u64 a = e & addr_mask, low = a | 0xfff, encoded, mask;
+
+	next &= e >> AMD_LEVEL_SHIFT;
+	encoded = (next + 1) >> 3; /* 1: it is AMD_LEVEL_ENCODED */
+	mask = (low ^ (low + 1)) & -encoded;
+	*bad |= next * (AMD_LEVEL_ENCODED - next);
+	return (a & ~mask) | (iova & mask);
+}
+
 /* Physical address of the table that a TABLE entry leads to. */
 static inline __attribute__((always_inline)) __u64 iommu_next(const volatile struct iommu_format *f,
 							      __u64 e)

@@ -360,39 +360,54 @@ struct io_run {
 static long io_entries(u32 k, void *arg)
 {
 	struct io_run *r = arg;
+	u64 i = (u64)k * CHUNK, n = r->n, all = r->all, any = r->any, diff = r->diff;
 	struct iotable *t = r->t;
 	u64 *buf = r->buf;
-	u64 i = (u64)k * CHUNK, n = r->n;
-	u64 all = r->all, any = r->any, diff = r->diff, mask, e, a, iova, pa, addr;
-	bool encoded;
+	u64 e, pa, addr;
 
 	if (!t || !buf || i >= n)
 		return 1;
 	addr = t->f.addr_mask;
-	encoded = !t->f.huge;
+	pa = r->pa + (r->at + i) * PAGE_BYTES;
+	for (u32 j = 0; j < CHUNK; j++) {
+		u64 more = more_after(i, n);
+
+		e = buf[i & (BATCH_PAGES - 1)];
+		all &= e;
+		any |= e;
+		diff |= (e & addr) ^ pa;
+		pa += more * PAGE_BYTES;
+		i += more;
+	}
+	r->all = all;
+	r->any = any;
+	r->diff = diff;
+	return 0;
+}
+
+/* The same where some are encoded. */
+static long io_decoded(u32 k, void *arg)
+{
+	struct io_run *r = arg;
+	u64 i = (u64)k * CHUNK, n = r->n, diff = r->diff;
+	struct iotable *t = r->t;
+	u64 *buf = r->buf;
+	u64 e, iova, pa, addr;
+
+	if (!t || !buf || i >= n)
+		return 1;
+	addr = t->f.addr_mask;
 	iova = r->iova + (r->at + i) * PAGE_BYTES;
 	pa = r->pa + (r->at + i) * PAGE_BYTES;
 	for (u32 j = 0; j < CHUNK; j++) {
 		u64 more = more_after(i, n);
 
 		e = buf[i & (BATCH_PAGES - 1)];
-		a = e & addr;
-		all &= e;
-		any |= e;
-		if (encoded && ((e >> AMD_LEVEL_SHIFT) & 7)) {
-			/* 7: a replicated leaf; anything else is no leaf of this level */
-			mask = (a | 0xfff) ^ ((a | 0xfff) + 1);
-			a = (a & ~mask) | (iova & mask);
-			if (((e >> AMD_LEVEL_SHIFT) & 7) != AMD_LEVEL_ENCODED)
-				diff |= 1;
-		}
-		diff |= a ^ pa;
+		diff |= iommu_decode(addr, 7, e, iova, &diff) ^ pa;
 		iova += more * PAGE_BYTES;
 		pa += more * PAGE_BYTES;
 		i += more;
 	}
-	r->all = all;
-	r->any = any;
 	r->diff = diff;
 	return 0;
 }
@@ -459,6 +474,10 @@ static long io_run_step(u32 k, void *arg)
 	r->any = opaque_zero;
 	r->diff = opaque_zero;
 	bpf_loop(BATCH_PAGES / CHUNK, io_entries, r, 0);
+	if (!t->f.huge && r->any & (7 << AMD_LEVEL_SHIFT)) {
+		r->diff = opaque_zero;
+		bpf_loop(BATCH_PAGES / CHUNK, io_decoded, r, 0);
+	}
 	if (r->diff || !(r->all & t->f.present) ||
 	    !rights_are(t, r->all, r->any, t->leaf_rights, r->prot))
 		return 1;

@@ -120,6 +120,7 @@ static __always_inline void mark_call(struct context *c)
 {
 	struct pfnw_container *k = container_of_call(c->iommu);
 
+	c->mark.calls = k ? k->begun : 0;
 	c->mark.unmaps = k ? k->unmaps_begun : 0;
 	c->mark.domains = k ? k->domain_calls : 0;
 }

@@ -9,6 +9,7 @@
 #include "shapes.h"
 #include "walk.bpf.h"
 #include "both.bpf.h"
+#include "dma_tree.bpf.h"
 #include "mm.bpf.c"
 #include "ledger.bpf.h"
 #include "vfio.bpf.c"

@@ -194,6 +194,37 @@ static __noinline u64 dma_beside(u64 dma, u32 behind)
 	return 0;
 }
 
+/* [@iova, + @bytes) of the container @k is unmapped: is that so until somebody else calls? */
+static __always_inline void note_gone(struct context *c, struct pfnw_container *k, u64 iova,
+				      u64 bytes)
+{
+	c->gone_bytes = 0;
+	if (!k || k->begun - k->ended > 1)
+		return; /* (another call is under way) */
+	c->gone_generation = k->generation;
+	c->gone_calls = k->begun;
+	c->gone_iova = iova;
+	c->gone_bytes = bytes;
+}
+
+/*
+ * Was the page at @iova unmapped by this thread just now, in this call or in the one before,
+ * and nobody else has called since? Then VFIO does not have it.
+ */
+static __always_inline bool just_gone(struct context *c, u64 iova)
+{
+	u64 iommu = c->iommu;
+	struct pfnw_container *k;
+
+	if (iova - c->gone_iova >= c->gone_bytes)
+		return false;
+	k = bpf_map_lookup_elem(&containers, &iommu);
+	if (!k || k->generation != c->gone_generation)
+		return false;
+	return k->begun == c->gone_calls ||
+	       (k->begun == c->mark.calls && c->mark.calls == c->gone_calls + 1);
+}
+
 /*
  * A page beside what was unmapped: if VFIO has it mapped, the IOMMU must translate it.
  * Returns 1 when it does not.
@@ -206,6 +237,8 @@ __noinline int neighbour_gone(struct context *c, u64 iova, u32 behind)
 		return 0;
 	/* (a table found since the unmap is still there: the lock is held) */
 	if (c->io.f.kind == PFNW_IOMMU_VIRTIO ? virtio_find(&c->io, iova) : io_find(&c->io, iova))
+		return 0;
+	if (just_gone(c, iova))
 		return 0;
 	d = (void *)dma_beside(c->gone_dma, behind);
 	if (!d || iova - BPF_CORE_READ(d, iova) >= BPF_CORE_READ(d, size))
@@ -302,7 +335,7 @@ int BPF_PROG(dma_unmapping, struct vfio_iommu *iommu, struct vfio_dma *dma)
 	return 0;
 }
 
-static __always_inline void end_unmap(u64 iommu)
+static __always_inline struct pfnw_container *end_unmap(u64 iommu)
 {
 	struct pfnw_container *k = bpf_map_lookup_elem(&containers, &iommu);
 	u32 key = this_tid() | IN_UNMAP;
@@ -311,6 +344,34 @@ static __always_inline void end_unmap(u64 iommu)
 		bpf_map_delete_elem(&in_call, &key);
 	if (k && k->unmaps_ended < k->unmaps_begun)
 		__sync_fetch_and_add(&k->unmaps_ended, 1);
+	return k;
+}
+
+struct gone_loop {
+	void *ctx;
+	struct context *c;
+	struct list_head *head, *at; /* domains */
+	u64 iova, bytes;
+};
+
+/* What was unmapped, in the next domain. */
+static long gone_step(u32 i, void *arg)
+{
+	struct gone_loop *l = arg;
+	struct context *c = l->c;
+	struct vfio_domain *d;
+	u64 domain, left = 0;
+
+	if (!c || !l->at || l->at == l->head)
+		return 1;
+	d = (void *)l->at - bpf_core_field_offset(struct vfio_domain, next);
+	l->at = BPF_CORE_READ(d, next.next);
+	domain = (u64)BPF_CORE_READ(d, domain);
+	if (load_iotable(c, domain))
+		left = check_unmapped(l->ctx, c, l->iova, l->bytes);
+	if (whole)
+		whole_unmapped(c, domain, l->iova, l->bytes >> PFNW_PAGE_SHIFT, left);
+	return 0;
 }
 
 /*
@@ -320,35 +381,25 @@ static __always_inline void end_unmap(u64 iommu)
 SEC("?fexit/vfio_unmap_unpin")
 int BPF_PROG(dma_unmapped, struct vfio_iommu *iommu, struct vfio_dma *dma)
 {
-	struct list_head *head, *at;
-	struct context *c = inside();
-	u64 iova, bytes, domain, left;
+	struct gone_loop l = { .ctx = ctx, .c = inside() };
+	struct context *c = l.c;
+	struct pfnw_container *k;
 
 	if (over(this_tid() | IN_UNMAP))
 		return 0;
-	end_unmap((u64)iommu);
+	k = end_unmap((u64)iommu);
 	if (audit_only || !c || !want_iommu || (u64)iommu != c->iommu)
 		return 0;
-	iova = BPF_CORE_READ(dma, iova);
-	bytes = BPF_CORE_READ(dma, size);
-	if (!bytes)
+	l.iova = BPF_CORE_READ(dma, iova);
+	l.bytes = BPF_CORE_READ(dma, size);
+	if (!l.bytes)
 		return 0;
 	count(PFNW_S_DMA_CHECKED, 1);
 	c->gone_dma = (u64)dma;
-	head = &iommu->domain_list;
-	at = BPF_CORE_READ(iommu, domain_list.next);
-	for (int i = 0; i < 16; i++) {
-		struct vfio_domain *d;
-
-		if (!at || at == head)
-			return 0;
-		d = (void *)at - bpf_core_field_offset(struct vfio_domain, next);
-		at = BPF_CORE_READ(at, next);
-		domain = (u64)BPF_CORE_READ(d, domain);
-		left = load_iotable(c, domain) ? check_unmapped(ctx, c, iova, bytes) : 0;
-		if (whole)
-			whole_unmapped(c, domain, iova, bytes >> PFNW_PAGE_SHIFT, left);
-	}
+	l.head = &iommu->domain_list;
+	l.at = BPF_CORE_READ(iommu, domain_list.next);
+	bpf_loop(1 << 23, gone_step, &l, 0);
+	note_gone(c, k, l.iova, l.bytes);
 	c->io.domain = 0;
 	return 0;
 }

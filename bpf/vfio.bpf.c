@@ -60,19 +60,49 @@ static __noinline int group_in_container(u64 iommu, s32 group)
 	return l.found;
 }
 
+struct find_loop {
+	struct list_head *head, *at; /* domains */
+	u64 domain;
+	s32 group;
+	u32 found;
+};
+
+static long find_step(u32 i, void *arg)
+{
+	struct vfio_iommu_group *g;
+	struct find_loop *l = arg;
+	struct vfio_domain *d;
+	struct list_head *at;
+
+	if (!l->at || l->at == l->head)
+		return 1;
+	d = (void *)l->at - bpf_core_field_offset(struct vfio_domain, next);
+	if (l->domain && (u64)BPF_CORE_READ(d, domain) != l->domain) {
+		l->at = BPF_CORE_READ(d, next.next);
+		return 0;
+	}
+	at = BPF_CORE_READ(d, group_list.next);
+	g = (void *)at - bpf_core_field_offset(struct vfio_iommu_group, next);
+	l->group = BPF_CORE_READ(g, iommu_group, id);
+	l->found = 1;
+	return 1;
+}
+
 /*
- * The first group of @domain in the container of @c; 0: of its first domain.
+ * The first group of c->asked_domain in the container of @c; 0: of its first domain.
  * Returns 0 when the container has no such domain.
  */
-static __noinline int find_group(struct context *c, u64 domain)
+__noinline int group_of_domain(struct context *c)
 {
+	struct find_loop l = { .found = opaque_zero };
 	struct vfio_iommu *container;
 	struct pfnw_container *k;
-	struct list_head *head, *at;
-	u64 iommu;
+	u64 iommu, domain;
 
 	if (!c)
 		return 0;
+	domain = c->asked_domain;
+	l.domain = domain;
 	if (c->kind == CALL_ATTACH || c->kind == CALL_PIN || c->kind == CALL_DETACH) {
 		c->domain = domain; /* the group is the call's argument */
 		return 1;
@@ -90,27 +120,25 @@ static __noinline int find_group(struct context *c, u64 domain)
 	c->found_generation = k ? k->generation : 0;
 	c->found_calls = k ? k->domain_calls : 0;
 	container = (void *)c->iommu;
-	head = &container->domain_list;
-	at = BPF_CORE_READ(container, domain_list.next);
-	for (int i = 0; i < 64; i++) {
-		struct vfio_domain *d;
-		struct list_head *g;
+	l.head = &container->domain_list;
+	l.at = BPF_CORE_READ(container, domain_list.next);
+	bpf_loop(64, find_step, &l, 0);
+	if (!l.found)
+		return 0;
+	c->group = l.group;
+	c->domain = domain;
+	c->found_group = l.group;
+	c->found_domain = k ? domain : 0;
+	return 1;
+}
 
-		if (!at || at == head)
-			return 0;
-		d = (void *)at - bpf_core_field_offset(struct vfio_domain, next);
-		if (!domain || (u64)BPF_CORE_READ(d, domain) == domain) {
-			g = BPF_CORE_READ(d, group_list.next);
-			g = (void *)g - bpf_core_field_offset(struct vfio_iommu_group, next);
-			c->group = BPF_CORE_READ((struct vfio_iommu_group *)g, iommu_group, id);
-			c->domain = domain;
-			c->found_group = c->group;
-			c->found_domain = k ? domain : 0;
-			return 1;
-		}
-		at = BPF_CORE_READ(at, next);
-	}
-	return 0;
+/* (Global functions take no typed pointers: it goes through the context.) */
+static __always_inline int find_group(struct context *c, u64 domain)
+{
+	if (!c)
+		return 0;
+	c->asked_domain = domain;
+	return group_of_domain(c);
 }
 
 static __always_inline bool in_scope(u64 iommu, s32 group)

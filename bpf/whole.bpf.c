@@ -114,20 +114,20 @@ static __always_inline void line_ledger(struct context *c, struct both *b)
 /* The next page of a step that differs somewhere. */
 static __always_inline void whole_page(struct context *c, struct both *b)
 {
-	struct pfnw_odd o = {};
+	struct pfnw_odd *o = &b->odd;
 	struct mapping *m = &c->map;
 	u64 i = b->at;
 	u32 d;
 
-	d = page_differs(b, i, &o);
+	d = page_differs(b, i);
 	m->iova = b->iova + i * PAGE_BYTES;
 	m->va = b->va + i * PAGE_BYTES;
 	if (d)
-		mapping_differs(c, describe_page(c, b, &o, d));
+		mapping_differs(c, describe_page(c, b, o, d));
 	else
 		b->match++;
 	if (want_ledger && !(d & (PFNW_D_IO_NONE | PFNW_D_IO_FAULT)))
-		whole_run(c, b->iova + i * PAGE_BYTES, o.io_pa, 1, rights_there(b, &o));
+		whole_run(c, b->iova + i * PAGE_BYTES, o->io_pa, 1, rights_there(b, o));
 	b->at = i + 1;
 	if (b->at < b->n)
 		return;
@@ -270,7 +270,7 @@ struct whole_call {
  * A mapping's is there, unless somebody unmapped it. When a group was attached nobody knows
  * what should be there, except that only calls of others turn the tree.
  */
-static __always_inline bool hidden(struct whole_call *l, struct vfio_dma *d, u64 iova)
+static __always_inline bool hidden(struct whole_call *l, u64 d, u64 iova)
 {
 	struct context *c = l->c;
 	struct pfnw_container *k;
@@ -292,28 +292,13 @@ static __always_inline bool hidden(struct whole_call *l, struct vfio_dma *d, u64
 	return l->tries <= FIND_TRIES;
 }
 
-/* c->dma_head becomes what is at @d. Returns 0 when it cannot be read. */
-static __always_inline int read_dma(struct context *c, u64 d)
-{
-	return !bpf_probe_read_kernel(c->dma_head, sizeof(c->dma_head), (void *)d);
-}
-
-/* A field of the vfio_dma @d that read_dma() has read; or, where it lies behind that, of itself. */
-#define DMA_FIELD(c, d, field)                                                                     \
-	(bpf_core_field_offset(struct vfio_dma, field) +                                           \
-				 bpf_core_field_size(struct vfio_dma, field) <=                    \
-			 sizeof((c)->dma_head) ?                                                   \
-		 *(typeof(((struct vfio_dma *)0)->field) *)((void *)(c)->dma_head +                \
-							    bpf_core_field_offset(struct vfio_dma, \
-										  field)) :        \
-		 BPF_CORE_READ((struct vfio_dma *)(d), field))
-
 /* The vfio_dma of the node @n, read, if it begins at @iova; else 0. */
 static __always_inline u64 dma_at_node(struct context *c, u64 n, u64 iova)
 {
 	u64 d = n - bpf_core_field_offset(struct vfio_dma, node);
+	struct dma_head *h = &c->dma_head;
 
-	return n && read_dma(c, d) && DMA_FIELD(c, d, iova) == iova ? d : 0;
+	return n && read_dma(h, d) && DMA_FIELD(h, d, iova) == iova ? d : 0;
 }
 
 /*
@@ -325,22 +310,24 @@ __noinline u64 dma_after_last(struct context *c, u64 iova)
 {
 	u64 d, up, beside, found, iommu;
 	struct pfnw_container *k;
+	struct dma_head *h;
 
 	if (!c)
 		return 0;
+	h = &c->dma_head;
 	d = c->last_dma;
 	if (!d || !unmaps_seen)
 		return 0;
 	iommu = c->iommu;
 	k = bpf_map_lookup_elem(&containers, &iommu);
 	if (!k || k->generation != c->last_generation || c->mark.unmaps != c->last_unmaps ||
-	    k->unmaps_begun != c->last_unmaps || !read_dma(c, d))
+	    k->unmaps_begun != c->last_unmaps || !read_dma(h, d))
 		return 0;
-	if (DMA_FIELD(c, d, iova) == iova)
+	if (DMA_FIELD(h, d, iova) == iova)
 		return d; /* in another domain */
-	up = DMA_FIELD(c, d, node.__rb_parent_color) & ~3ULL;
-	beside = (u64)(DMA_FIELD(c, d, iova) < iova ? DMA_FIELD(c, d, node.rb_right) :
-						      DMA_FIELD(c, d, node.rb_left));
+	up = DMA_FIELD(h, d, node.__rb_parent_color) & ~3ULL;
+	beside = (u64)(DMA_FIELD(h, d, iova) < iova ? DMA_FIELD(h, d, node.rb_right) :
+						      DMA_FIELD(h, d, node.rb_left));
 	found = dma_at_node(c, beside, iova);
 	if (!found)
 		found = dma_at_node(c, up, iova);
@@ -361,34 +348,6 @@ static __always_inline void dma_is_last(struct context *c, u64 d)
 	c->last_dma = d;
 }
 
-/*
- * The vfio_dma with the lowest IOVA that is not below @from, read; 0: none. As next_dma(), with
- * one reading a level.
- */
-__noinline u64 next_dma_read(struct context *c, u64 from)
-{
-	struct vfio_iommu *container;
-	u64 n, d, iova, best = 0;
-
-	if (!c)
-		return 0;
-	container = (void *)c->iommu;
-	n = (u64)BPF_CORE_READ(container, dma_list.rb_node);
-	for (int i = 0; i < 48 && n; i++) {
-		d = n - bpf_core_field_offset(struct vfio_dma, node);
-		if (!read_dma(c, d))
-			break;
-		iova = DMA_FIELD(c, d, iova);
-		if (iova == from)
-			return d;
-		if (iova > from)
-			best = d;
-		n = (u64)(iova > from ? DMA_FIELD(c, d, node.rb_left) :
-					DMA_FIELD(c, d, node.rb_right));
-	}
-	return best && read_dma(c, best) ? best : 0;
-}
-
 static __always_inline bool was_known(struct context *c, u64 domain)
 {
 	for (int i = 0; i < KNOWN_DOMAINS; i++)
@@ -403,11 +362,12 @@ static long whole_next(u32 i, void *arg)
 	struct whole_call *l = arg;
 	struct context *c = l->c;
 	struct vfio_domain *v;
-	struct vfio_dma *d = NULL;
-	u64 mm;
+	struct dma_head *h;
+	u64 d = 0, mm;
 
 	if (!c)
 		return 1;
+	h = &c->dma_head;
 	if (!l->domain) {
 		if (!l->at || l->at == l->head)
 			return 1;
@@ -421,25 +381,25 @@ static long whole_next(u32 i, void *arg)
 		return 0;
 	}
 	if (c->kind == CALL_MAP)
-		d = (void *)dma_after_last(c, l->from);
+		d = dma_after_last(c, l->from);
 	if (!d)
-		d = (void *)next_dma_read(c, l->from);
-	c->dma_iova = d ? DMA_FIELD(c, d, iova) : 0;
+		d = dma_from(c->iommu, l->from, h);
+	c->dma_iova = d ? DMA_FIELD(h, d, iova) : 0;
 	if (hidden(l, d, c->dma_iova))
 		return 0;
 	if (!d || c->dma_iova > l->last) {
 		l->domain = 0;
 		return 0;
 	}
-	c->dma_va = DMA_FIELD(c, d, vaddr);
-	c->dma_bytes = DMA_FIELD(c, d, size);
-	c->dma_prot = DMA_FIELD(c, d, prot);
-	c->dma_mapped = DMA_FIELD(c, d, iommu_mapped);
+	c->dma_va = DMA_FIELD(h, d, vaddr);
+	c->dma_bytes = DMA_FIELD(h, d, size);
+	c->dma_prot = DMA_FIELD(h, d, prot);
+	c->dma_mapped = DMA_FIELD(h, d, iommu_mapped);
 	if (c->kind == CALL_MAP)
-		dma_is_last(c, (u64)d);
+		dma_is_last(c, d);
 	if (c->kind == CALL_ATTACH) {
 		/* claimed long ago: nobody knows what happened since */
-		mm = mm_of_dma(d);
+		mm = mm_of_dma((void *)d);
 		c->mm = mm;
 		c->pgd = mm ? (u64)BPF_CORE_READ((struct mm_struct *)mm, pgd) : 0;
 		c->watched = 0;

@@ -146,27 +146,27 @@ static void json(const struct hooks *h, const struct pfnw_calib *c, const struct
 	json_object_put(o);
 }
 
-static void budget_text(void *ctx, const struct budget *b)
+/* @calls: "steps" or "whole", how calls are looked at in this load. */
+static void budget_text(void *calls, const struct budget *b)
 {
-	(void)ctx;
 	if (b->rejected)
-		printf("program           %-24s %6u instructions, REJECTED: %s\n", b->program,
-		       b->insns, b->rejected);
+		printf("program %-9s %-24s %6u instructions, REJECTED: %s\n", (char *)calls,
+		       b->program, b->insns, b->rejected);
 	else
-		printf("program           %-24s %6u instructions, %7u processed, %6u states, "
+		printf("program %-9s %-24s %6u instructions, %7u processed, %6u states, "
 		       "stack %3u bytes (deepest chain %u, all frames %u)\n",
-		       b->program, b->insns, b->processed, b->states, b->stack, b->stack_chain,
-		       b->stack_sum);
+		       (char *)calls, b->program, b->insns, b->processed, b->states, b->stack,
+		       b->stack_chain, b->stack_sum);
 }
 
-static void budget_json(void *ctx, const struct budget *b)
+static void budget_json(void *calls, const struct budget *b)
 {
 	struct json_object *o = json_object_new_object();
 
-	(void)ctx;
 	json_object_object_add(o, "type", json_object_new_string("program"));
 	json_object_object_add(o, "v", json_object_new_int(1));
 	json_object_object_add(o, "program", json_object_new_string(b->program));
+	json_object_object_add(o, "calls", json_object_new_string(calls));
 	json_object_object_add(o, "instructions", json_object_new_int64(b->insns));
 	if (b->rejected) {
 		json_object_object_add(o, "rejected", json_object_new_string(b->rejected));
@@ -195,17 +195,17 @@ static int no_record(void *ctx, void *record, size_t bytes)
 }
 
 /*
- * Everything at once, as check does with an audit, with all that trace can show and
- * select: the most that is ever loaded. What the verifier rejects is left out and told,
- * so that there are figures for the rest.
+ * One load with everything that trace can show and select, and with an audit: step by step,
+ * or whole calls. What the verifier rejects is left out and told, so that there are figures
+ * for the rest.
  */
-static int budget(bool as_json)
+static int budget_of(bool whole, bool as_json)
 {
 	struct session s;
 	pid_t self = getpid();
 	struct session_options o = { .want_runs = true,
-				     .want_maps = true,
-				     .want_claims = true,
+				     .want_maps = !whole,
+				     .want_claims = !whole,
 				     .want_iommu = true,
 				     .want_ledger = true,
 				     .want_audit = true,
@@ -216,6 +216,7 @@ static int budget(bool as_json)
 				     .n_pids = 1,
 				     .comm = "pfnwatch",
 				     .group = 0,
+				     .whole = whole,
 				     .ring_bytes = RING_BYTES_MIN };
 	int rejected = EXIT_PROVEN, ret;
 
@@ -224,9 +225,22 @@ static int budget(bool as_json)
 		rejected = ret;
 	if (ret)
 		return ret;
-	budgets_read(s.budgets, as_json ? budget_json : budget_text, NULL);
+	if (!whole || s.whole) /* (a kernel without the hook for it goes step by step) */
+		budgets_read(s.budgets, as_json ? budget_json : budget_text,
+			     whole ? "whole" : "steps");
 	session_close(&s);
 	return rejected;
+}
+
+/* In each way of looking at calls a program may be another: what is dead in it is not walked. */
+static int budget(bool as_json)
+{
+	int steps = budget_of(false, as_json), whole;
+
+	if (steps && steps != EXIT_KERNEL)
+		return steps;
+	whole = budget_of(true, as_json);
+	return steps ? steps : whole;
 }
 
 int cmd_probe(int argc, char **argv)

@@ -24,15 +24,17 @@ FIELDS = {"instructions": "instructions", "processed": "processed", "stack": "st
 
 
 def of_records(records):
-    """Figures by program, from the records of probe --budget --json."""
+    """
+    Figures by program, from the records of probe --budget --json: of calls looked at step by
+    step and of whole calls, the larger.
+    """
     found = {}
     for r in records:
         if r["type"] != "program":
             continue
-        if "rejected" in r:
-            found[r["program"]] = {"rejected": r["rejected"]}
-        else:
-            found[r["program"]] = {ours: r[theirs] for ours, theirs in FIELDS.items()}
+        one = ({"rejected": r["rejected"]} if "rejected" in r else
+               {ours: r[theirs] for ours, theirs in FIELDS.items()})
+        found = largest(found, {r["program"]: one})
     return found
 
 

@@ -98,6 +98,12 @@ class Data(unittest.TestCase):
             "type": "program", "program": "q", "instructions": 7, "rejected": "no"}])
         self.assertEqual(got, {"p": self.FIGURES, "q": {"rejected": "no"}})
 
+    def test_records_of_both_ways(self):
+        """Step by step and whole calls: the larger, whichever comes first."""
+        less = {**self.RECORD, "calls": "steps", "processed": 1, "stack_bytes": 9}
+        for records in ((self.RECORD, less), (less, self.RECORD)):
+            self.assertEqual(figures.of_records(records), {"p": {**self.FIGURES, "stack": 9}})
+
     def test_largest(self):
         no = {"rejected": "no"}
         got = figures.largest(

@@ -317,6 +317,42 @@ static void single_entries(void **state)
 	assert_true(iommu_in_reach(~0ULL, 6));
 }
 
+/* iommu_decode() is iommu_leaf_pa() and iommu_entry() of level 1, whatever the entry. */
+static void decoded_without_a_branch(void **state)
+{
+	struct iommu_format f[PFNW_IOMMU_KINDS];
+	uint64_t encoded = 0, no_leaf = 0;
+
+	(void)state;
+	state_ = 20263;
+	for (size_t i = 0; i < N_OF(shapes); i++) {
+		const struct iommu_format *one = &f[shapes[i].kind];
+
+		io_formats_init(f, shapes[i].addr_mask);
+		for (int j = 0; j < 100000; j++) {
+			uint64_t e = rnd(&state_) | one->present, pa;
+			__u64 bad = 0;
+			uint64_t iova = rnd(&state_) & ~4095ULL;
+			int what;
+
+			/* runs of ones from bit 12 on, as large leaves have them */
+			if (pick(2))
+				e |= (2ULL << (12 + pick(24))) - 4096;
+			what = iommu_entry(one, 1, e);
+			pa = iommu_decode(one->addr_mask, iommu_next_mask(one), e, iova, &bad);
+			assert_int_equal(!!bad, what != IOMMU_ENTRY_LEAF);
+			assert_in_range(bad, 0, 4095);
+			no_leaf += !!bad;
+			if (bad)
+				continue;
+			assert_int_equal(pa, iommu_leaf_pa(one, 1, e, iova));
+			encoded += iommu_leaf_mask(one, 1, e) > 4095;
+		}
+	}
+	assert_in_range(encoded, 10000, 100000);
+	assert_in_range(no_leaf, 100000, 300000);
+}
+
 /* The chain of entries must hold together, or the walk names no frame. */
 static void broken_walks(void **state)
 {
@@ -420,11 +456,9 @@ static void formats(void **state)
 int test_iowalk(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(tables_against_a_model),
-		cmocka_unit_test(single_entries),
-		cmocka_unit_test(broken_walks),
-		cmocka_unit_test(virtio_intervals),
-		cmocka_unit_test(formats),
+		cmocka_unit_test(tables_against_a_model),   cmocka_unit_test(single_entries),
+		cmocka_unit_test(decoded_without_a_branch), cmocka_unit_test(broken_walks),
+		cmocka_unit_test(virtio_intervals),	    cmocka_unit_test(formats),
 	};
 
 	return cmocka_run_group_tests_name("iommu_walk.h", tests, NULL, NULL);
