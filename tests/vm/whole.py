@@ -154,7 +154,7 @@ def tree_turned():
     equal("mappings looked at", result.conclusion["maps"]["calls"], maps)
 
 
-@case("layouts-same-place")
+@case("beside-last-unmapped")
 def same_place():
     """
     The vfio_dma of a call is looked for beside the last one of its thread. Here that one is
@@ -167,7 +167,7 @@ def same_place():
     equal("mappings looked at", result.conclusion["maps"]["calls"], maps)
 
 
-@case("layouts-next-container")
+@case("beside-last-container")
 def next_container():
     """The same with its container, which the last close() has emptied, and not an unmap."""
     maps = 5 * 60
