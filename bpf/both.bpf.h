@@ -48,6 +48,11 @@ struct both {
 	u32 slow; /* what differs is looked at page by page; 0: it ends the comparison */
 	u32 full, pad; /* the loader has no room for more differences */
 	u64 at; /* pages of the step that were looked at one by one; 0: none yet */
+	struct {
+		u64 calls; /* alone() when the look began */
+		u64 start, last, pa; /* the node that was found the last time */
+		u32 tries, pad;
+	} turning;
 	struct side cpu, io;
 	struct zip zip;
 	struct pfnw_odd odd; /* of the page that page_differs() was asked for */
@@ -567,6 +572,17 @@ __noinline int line_equal(struct both *b)
 	       (!(b->prot & IOMMU_WRITE) || cpu_writable(all_cpu));
 }
 
+/* What this step's look at virtio-iommu's tree found at @iova: another look might find more. */
+static __always_inline void look_evidence(struct both *b, u64 iova, struct pfnw_iowalk *w)
+{
+	u32 what = b->io.what;
+
+	__builtin_memset(w, 0, sizeof(*w));
+	w->iova = iova;
+	w->kind = b->t.f.kind;
+	virtio_evidence(&b->t, what == SIDE_LEAF ? 1 : what == SIDE_NONE ? 0 : -1, w);
+}
+
 /* Both sides of the next step: b->n pages that are one thing on each. */
 static __always_inline void look_both(struct both *b)
 {
@@ -599,6 +615,8 @@ static __always_inline void both_begin(struct both *b, u64 va, u64 iova, u64 pag
 	b->prot = prot & (IOMMU_READ | IOMMU_WRITE);
 	b->slow = 0;
 	b->at = 0;
+	b->turning.start = ~0ULL;
+	b->turning.tries = 0;
 	b->cpu.tag = ~0ULL;
 	b->io.tag = ~0ULL;
 }

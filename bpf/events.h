@@ -288,6 +288,7 @@ enum pfnw_lie {
 	PFNW_LIE_MISS_MAP = 1 << 0, /* are blind to some iommu_map() calls */
 	PFNW_LIE_MISS_COUNT = 1 << 1, /* and to their tracepoint */
 	PFNW_LIE_MISS_CHANGE = 1 << 2, /* find no room for changes of page tables */
+	PFNW_LIE_HIDE_MAPPING = 1 << 3, /* find nothing in virtio-iommu's tree while others call */
 };
 
 /*

@@ -148,6 +148,7 @@ __noinline int mapping_differs(struct context *c, u32 rules)
 	struct pfnw_ev_diff *d;
 	struct moment since;
 	struct mapping *m;
+	struct both *b;
 	u64 va, e = 0;
 
 	if (!c)
@@ -187,7 +188,10 @@ __noinline int mapping_differs(struct context *c, u32 rules)
 			  va < c->claim_va + c->claim_asked * PAGE_BYTES;
 	__builtin_memset(d->snap.pad, 0, sizeof(d->snap.pad));
 	cpu_walk(c->pgd, va, &d->walk);
-	if (c->io.domain == c->domain && want_iommu)
+	b = whole && c->io.f.kind == PFNW_IOMMU_VIRTIO ? both_of_thread() : NULL;
+	if (b)
+		look_evidence(b, d->iova, &d->io);
+	else if (c->io.domain == c->domain && want_iommu)
 		io_walk(&c->io, d->iova, &d->io);
 	else
 		__builtin_memset(&d->io, 0, sizeof(d->io));

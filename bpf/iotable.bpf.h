@@ -283,6 +283,19 @@ __noinline int io_find(struct iotable *t, u64 iova)
 	return -1;
 }
 
+/* The evidence of a look at virtio-iommu's tree: @got as of virtio_find(), the node in @t. */
+static __always_inline void virtio_evidence(struct iotable *t, int got, struct pfnw_iowalk *w)
+{
+	w->status = got > 0 ? PFNW_WALK_LEAF : got ? PFNW_WALK_FAULT : PFNW_WALK_NONE;
+	if (got <= 0)
+		return;
+	w->leaf = 1;
+	w->entry[0] = t->node_start;
+	w->entry[1] = t->node_last;
+	w->entry[2] = t->node_pa;
+	w->entry[3] = t->node_flags;
+}
+
 /* A walk with all its entries, for evidence. */
 __noinline int io_walk(struct iotable *t, u64 iova, struct pfnw_iowalk *w)
 {
@@ -301,16 +314,7 @@ __noinline int io_walk(struct iotable *t, u64 iova, struct pfnw_iowalk *w)
 	if (w->kind == PFNW_IOMMU_UNKNOWN)
 		return 0;
 	if (w->kind == PFNW_IOMMU_VIRTIO) {
-		int got = virtio_find(t, iova);
-
-		w->status = got > 0 ? PFNW_WALK_LEAF : got ? PFNW_WALK_FAULT : PFNW_WALK_NONE;
-		if (got > 0) {
-			w->leaf = 1;
-			w->entry[0] = t->node_start;
-			w->entry[1] = t->node_last;
-			w->entry[2] = t->node_pa;
-			w->entry[3] = t->node_flags;
-		}
+		virtio_evidence(t, virtio_find(t, iova), w);
 		return 0;
 	}
 	w->status = PFNW_WALK_NONE;

@@ -94,6 +94,60 @@ static __always_inline void whole_ledger(struct context *c, struct both *b)
 		whole_table(c, b);
 }
 
+/* How many calls have begun if none but ours is under way, else 0. */
+static __always_inline u64 alone(struct context *c)
+{
+	u64 iommu = c->iommu;
+	struct pfnw_container *k;
+
+	barrier();
+	k = bpf_map_lookup_elem(&containers, &iommu);
+	return k && k->begun - k->ended <= 1 ? k->begun : 0;
+}
+
+#define LOOK_TRIES 4096
+
+/*
+ * virtio-iommu has a tree instead of tables, which is looked at without its lock: calls of others
+ * turn it, and hide a part of it meanwhile; and what was freed may say anything. So where the
+ * step differs, nobody else may have been in a call while it was looked at, or the same mapping
+ * must be found twice. Else it is looked at again, as long as that may take; then the pages
+ * are disturbed, and the ledger does not know what is there.
+ */
+static __always_inline bool turning(struct context *c, struct both *b)
+{
+	struct iotable *t = &b->t;
+
+	if (t->f.kind != PFNW_IOMMU_VIRTIO || (b->turning.calls && alone(c) == b->turning.calls))
+		return false;
+	if (b->io.what == SIDE_LEAF && b->turning.start == t->node_start &&
+	    b->turning.last == t->node_last && b->turning.pa == t->node_pa)
+		return false;
+	b->turning.start = b->io.what == SIDE_LEAF ? t->node_start : ~0ULL;
+	b->turning.last = t->node_last;
+	b->turning.pa = t->node_pa;
+	b->io.tag = ~0ULL; /* the node is looked for */
+	if (b->turning.tries < LOOK_TRIES) {
+		b->turning.tries++;
+		return true;
+	}
+	count(PFNW_S_DISTURBED, b->n);
+	ledger_hole(c->iommu);
+	both_go_on(b, b->n);
+	return true;
+}
+
+/* As look_both(), where it is looked again if somebody turns the tree meanwhile. */
+static __always_inline void look_steady(struct context *c, struct both *b)
+{
+	bool virtio = b->t.f.kind == PFNW_IOMMU_VIRTIO;
+
+	b->turning.calls = virtio ? alone(c) : 0;
+	look_both(b);
+	if (lies & PFNW_LIE_HIDE_MAPPING && virtio && !b->turning.calls)
+		b->io.what = SIDE_NONE;
+}
+
 struct whole_loop {
 	struct context *c;
 	struct both *b;
@@ -163,7 +217,10 @@ static long whole_step(u32 k, void *arg)
 	}
 	line = line_equal(b);
 	if (!line) {
-		look_both(b);
+		if (b->slow || lies)
+			look_steady(c, b);
+		else
+			look_both(b);
 		/* (of tables that have just been copied) */
 		line = b->cpu.what == SIDE_LEAF && b->io.what == SIDE_LEAF && line_equal(b);
 	}
@@ -176,7 +233,8 @@ static long whole_step(u32 k, void *arg)
 		if (!step_equal(b)) {
 			if (!b->slow)
 				return 1;
-			whole_page(c, b);
+			if (!turning(c, b))
+				whole_page(c, b);
 			return 0;
 		}
 		if (want_ledger)

@@ -262,8 +262,12 @@ static error_t parse_watch(int key, char *arg, struct argp_state *state)
 			o->lies |= PFNW_LIE_MISS_COUNT;
 		else if (!strcmp(arg, "miss-change"))
 			o->lies |= PFNW_LIE_MISS_CHANGE;
+		else if (!strcmp(arg, "hide-mapping"))
+			o->lies |= PFNW_LIE_HIDE_MAPPING;
 		else
-			o->error = fail(EXIT_USAGE, "--lie %s: miss-map, miss-count or miss-change",
+			o->error = fail(EXIT_USAGE,
+					"--lie %s: miss-map, miss-count, miss-change or "
+					"hide-mapping",
 					arg);
 		break;
 	case OPT_CONTEXTS:

@@ -133,7 +133,8 @@ def boots():
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "qemu-guest",
          "trace-maps-claims", "trace-text", smp=1, la57=False, **HUGE)
-    boot(f"{NEWEST}/virtio/storm", NEWEST, "virtio", "storm", "interrupted-", mode="whole")
+    boot(f"{NEWEST}/virtio/storm", NEWEST, "virtio", "storm", "interrupted-", "tree-hidden",
+         mode="whole")
     for name in NEWEST_MUTANTS:
         boot(f"{NEWEST}/intel/{name}", NEWEST, "intel", name, smp=1, mutant=name)
     boot(f"{NEWEST}/intel/map-fails", NEWEST, "intel", "map-fails", mutant="skip-unmap")
