@@ -48,16 +48,26 @@ int BPF_PROG(process_forked, struct task_struct *parent, struct task_struct *chi
 	return 0;
 }
 
+/* Everybody's threads end: where nobody has called yet, there is nothing to look for. */
+static __always_inline bool nothing_left(void)
+{
+	return !called_ever && !n_changing && !scope_pids;
+}
+
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_exited, struct task_struct *t)
 {
 	u32 tid = t->pid, tgid = t->tgid;
 
+	if (nothing_left())
+		return 0;
 	settle_call();
 	for (u32 fn = PFNW_CHANGE_ZAP; n_changing && fn <= PFNW_CHANGE_COLLAPSE; fn++)
 		finish_change(ctx, fn);
-	bpf_map_delete_elem(&contexts, &tid);
-	if (whole)
+	/* (to look is cheaper than to delete, which takes a lock) */
+	if (bpf_map_lookup_elem(&contexts, &tid))
+		bpf_map_delete_elem(&contexts, &tid);
+	if (whole && bpf_map_lookup_elem(&boths, &tid))
 		bpf_map_delete_elem(&boths, &tid);
 	/* the last thread: its number may soon be somebody else's */
 	if (scope_pids && !BPF_CORE_READ(t, signal, live.counter))

@@ -353,27 +353,6 @@ static __always_inline long zip_tables(struct both *b, u64 i, u32 n)
 	return 0;
 }
 
-static long zip_tables_stride(u32 k, void *arg)
-{
-	struct both *b = ((struct zip_arg *)arg)->b;
-
-	return b ? zip_tables(b, (u64)k * STRIDE, STRIDE) : 1;
-}
-
-static long zip_tables_eight(u32 k, void *arg)
-{
-	struct both *b = ((struct zip_arg *)arg)->b;
-
-	return b ? zip_tables(b, b->zip.at + (u64)k * 8, 8) : 1;
-}
-
-static long zip_tables_one(u32 k, void *arg)
-{
-	struct both *b = ((struct zip_arg *)arg)->b;
-
-	return b ? zip_tables(b, b->zip.at + k, 1) : 1;
-}
-
 /* The same of a table of the CPU's against one leaf of the IOMMU's. */
 static __always_inline long zip_cpu(struct both *b, u64 i, u32 n)
 {
@@ -392,26 +371,22 @@ static __always_inline long zip_cpu(struct both *b, u64 i, u32 n)
 	return 0;
 }
 
-static long zip_cpu_stride(u32 k, void *arg)
-{
-	struct both *b = ((struct zip_arg *)arg)->b;
+/* Callbacks for ZIP(): pages of the step from the @k-th @n on; strides begin at the first. */
+#define ZIP_PART(what, part, first, n)                               \
+	static long what##_##part(u32 k, void *arg)                  \
+	{                                                            \
+		struct both *b = ((struct zip_arg *)arg)->b;         \
+                                                                     \
+		return b ? what(b, (first) + (u64)k * (n), (n)) : 1; \
+	}
 
-	return b ? zip_cpu(b, (u64)k * STRIDE, STRIDE) : 1;
-}
+#define ZIP_PARTS(what)                     \
+	ZIP_PART(what, stride, 0, STRIDE)   \
+	ZIP_PART(what, eight, b->zip.at, 8) \
+	ZIP_PART(what, one, b->zip.at, 1)
 
-static long zip_cpu_eight(u32 k, void *arg)
-{
-	struct both *b = ((struct zip_arg *)arg)->b;
-
-	return b ? zip_cpu(b, b->zip.at + (u64)k * 8, 8) : 1;
-}
-
-static long zip_cpu_one(u32 k, void *arg)
-{
-	struct both *b = ((struct zip_arg *)arg)->b;
-
-	return b ? zip_cpu(b, b->zip.at + k, 1) : 1;
-}
+ZIP_PARTS(zip_tables)
+ZIP_PARTS(zip_cpu)
 
 /* All pages of the step: as many as go at once, and so on. */
 #define ZIP(b, arg, what)                                                \

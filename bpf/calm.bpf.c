@@ -240,6 +240,19 @@ static __always_inline int end_change(void *ctx, enum pfnw_change fn)
 	return 0;
 }
 
+/*
+ * A kprobe's arguments are numbers to the verifier. Told what they point to, it lets a program
+ * read there as a fentry does, where bpf_probe_read_kernel() takes some 90 instructions.
+ */
+extern void *bpf_rdonly_cast(void *p, __u32 type) __ksym __weak;
+
+#define TYPED(p) ((typeof(p))bpf_rdonly_cast(p, bpf_core_type_id_kernel(typeof(*(p)))))
+
+static __always_inline u64 mm_of(struct vm_area_struct *vma)
+{
+	return can_cast ? (u64)TYPED(vma)->vm_mm : (u64)BPF_CORE_READ(vma, vm_mm);
+}
+
 static __always_inline int begin_change(void *ctx, enum pfnw_change fn, u64 mm, u64 start, u64 end)
 {
 	if (!may_be_watched(mm) || !watch_of(mm))
@@ -249,21 +262,24 @@ static __always_inline int begin_change(void *ctx, enum pfnw_change fn, u64 mm, 
 }
 
 SEC("?kprobe/unmap_page_range")
-int BPF_KPROBE(zap_in_calm, void *tlb, void *vma, unsigned long addr, unsigned long end)
+int BPF_KPROBE(zap_in_calm, void *tlb, struct vm_area_struct *vma, unsigned long addr,
+	       unsigned long end)
 {
-	return begin_change(ctx, PFNW_CHANGE_ZAP, mm_of_vma((u64)vma), addr, end);
+	return begin_change(ctx, PFNW_CHANGE_ZAP, mm_of(vma), addr, end);
 }
 
 SEC("?kprobe/__zap_vma_range")
-int BPF_KPROBE(zap_vma_in_calm, void *tlb, void *vma, unsigned long addr, unsigned long end)
+int BPF_KPROBE(zap_vma_in_calm, void *tlb, struct vm_area_struct *vma, unsigned long addr,
+	       unsigned long end)
 {
-	return begin_change(ctx, PFNW_CHANGE_ZAP, mm_of_vma((u64)vma), addr, end);
+	return begin_change(ctx, PFNW_CHANGE_ZAP, mm_of(vma), addr, end);
 }
 
 SEC("?kprobe/__unmap_hugepage_range")
-int BPF_KPROBE(zap_hugetlb_in_calm, void *tlb, void *vma, unsigned long addr, unsigned long end)
+int BPF_KPROBE(zap_hugetlb_in_calm, void *tlb, struct vm_area_struct *vma, unsigned long addr,
+	       unsigned long end)
 {
-	return begin_change(ctx, PFNW_CHANGE_ZAP_HUGETLB, mm_of_vma((u64)vma), addr, end);
+	return begin_change(ctx, PFNW_CHANGE_ZAP_HUGETLB, mm_of(vma), addr, end);
 }
 
 SEC("?kprobe/move_page_tables")
@@ -277,19 +293,21 @@ int BPF_KPROBE(move_in_calm, u64 first, u64 second)
 }
 
 SEC("?kprobe/change_protection")
-int BPF_KPROBE(prot_in_calm, void *tlb, void *vma, unsigned long start, unsigned long end)
+int BPF_KPROBE(prot_in_calm, void *tlb, struct vm_area_struct *vma, unsigned long start,
+	       unsigned long end)
 {
-	return begin_change(ctx, PFNW_CHANGE_PROT, mm_of_vma((u64)vma), start, end);
+	return begin_change(ctx, PFNW_CHANGE_PROT, mm_of(vma), start, end);
 }
 
 /* As around(), which reads the VMA directly. */
 static __always_inline int begin_around(void *ctx, enum pfnw_change fn, struct vm_area_struct *vma,
 					u64 addr)
 {
-	u64 n = BPF_CORE_READ(vma, vm_flags) & VM_HUGETLB ? 1ULL << 30 : FOLIO_BYTES;
+	u64 flags = can_cast ? TYPED(vma)->vm_flags : BPF_CORE_READ(vma, vm_flags);
+	u64 n = flags & VM_HUGETLB ? 1ULL << 30 : FOLIO_BYTES;
 
 	addr &= ~(n - 1);
-	return begin_change(ctx, fn, mm_of_vma((u64)vma), addr, addr + 2 * n);
+	return begin_change(ctx, fn, mm_of(vma), addr, addr + 2 * n);
 }
 
 SEC("?kprobe/try_to_unmap_one")
@@ -308,17 +326,25 @@ SEC("?kprobe/page_mkclean_one")
 int BPF_KPROBE(mkclean_in_calm, void *folio, struct vm_area_struct *vma, unsigned long addr)
 {
 	addr &= ~(FOLIO_BYTES - 1);
-	return begin_change(ctx, PFNW_CHANGE_MKCLEAN, mm_of_vma((u64)vma), addr,
-			    addr + 2 * FOLIO_BYTES);
+	return begin_change(ctx, PFNW_CHANGE_MKCLEAN, mm_of(vma), addr, addr + 2 * FOLIO_BYTES);
 }
 
 /* Copy on write of @bytes around the address of a fault. */
 static __always_inline int begin_fault(void *ctx, enum pfnw_change fn, struct vm_fault *vmf,
 				       u64 bytes)
 {
-	u64 va = BPF_CORE_READ(vmf, address) & ~(bytes - 1);
+	u64 va, mm;
 
-	return begin_change(ctx, fn, (u64)BPF_CORE_READ(vmf, vma, vm_mm), va, va + bytes);
+	if (can_cast) {
+		vmf = TYPED(vmf);
+		va = vmf->address;
+		mm = (u64)vmf->vma->vm_mm;
+	} else {
+		va = BPF_CORE_READ(vmf, address);
+		mm = (u64)BPF_CORE_READ(vmf, vma, vm_mm);
+	}
+	va &= ~(bytes - 1);
+	return begin_change(ctx, fn, mm, va, va + bytes);
 }
 
 SEC("?kprobe/do_wp_page")
@@ -334,7 +360,7 @@ int BPF_KPROBE(cow_huge_in_calm, struct vm_fault *vmf)
 }
 
 SEC("?kprobe/hugetlb_fault")
-int BPF_KPROBE(hugetlb_fault_in_calm, void *mm, void *vma, unsigned long addr)
+int BPF_KPROBE(hugetlb_fault_in_calm, void *mm, struct vm_area_struct *vma, unsigned long addr)
 {
 	addr &= ~(HUGETLB_BYTES - 1);
 	return begin_change(ctx, PFNW_CHANGE_HUGETLB_FAULT, (u64)mm, addr, addr + HUGETLB_BYTES);
@@ -348,9 +374,9 @@ int BPF_KPROBE(collapse_in_calm, void *mm, unsigned long addr)
 }
 
 SEC("?kprobe/__split_huge_pmd")
-int BPF_KPROBE(split_in_calm, void *vma, void *pmd, unsigned long addr)
+int BPF_KPROBE(split_in_calm, struct vm_area_struct *vma, void *pmd, unsigned long addr)
 {
-	u64 mm = mm_of_vma((u64)vma);
+	u64 mm = mm_of(vma);
 
 	addr &= ~(FOLIO_BYTES - 1);
 	begin_change(ctx, PFNW_CHANGE_SPLIT, mm, addr, addr + FOLIO_BYTES);
@@ -389,6 +415,8 @@ END_TWIN(split_out, __split_huge_pmd, SPLIT)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_exited_calm, struct task_struct *t)
 {
+	if (nothing_left())
+		return 0;
 	settle();
 	return ____thread_exited(ctx, t);
 }
@@ -397,6 +425,8 @@ int BPF_PROG(thread_exited_calm, struct task_struct *t)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_exited_double, struct task_struct *t)
 {
+	if (nothing_left())
+		return 0;
 	settle();
 	return ____thread_exited(ctx, t);
 }

@@ -13,10 +13,6 @@ struct pfnw_frame frame_arg;
 struct pfnw_list_vmas vmas_arg;
 struct pfnw_dump dump_arg;
 
-struct pages_loop {
-	u64 i;
-};
-
 /* The step differs somewhere: page by page, or whole where both sides are one thing. */
 static long page_step(u32 k, void *arg)
 {
@@ -441,10 +437,14 @@ static __always_inline int add_run(u64 iova, u64 pa, u64 pages, u32 rights)
 	return 0;
 }
 
+struct dump_loop {
+	u64 i;
+};
+
 static long dump_entry(u32 k, void *arg)
 {
 	struct pfnw_dump *a = &dump_arg;
-	struct pages_loop *l = arg;
+	struct dump_loop *l = arg;
 	struct both *b = both_of_loader();
 	u64 iova, e;
 	u32 rights;
@@ -468,7 +468,7 @@ static long dump_entry(u32 k, void *arg)
 static long dump_step(u32 k, void *arg)
 {
 	struct pfnw_dump *a = &dump_arg;
-	struct pages_loop l = { .i = opaque_zero };
+	struct dump_loop l = { .i = opaque_zero };
 	struct both *b = both_of_loader();
 	u64 n, bytes;
 

@@ -59,6 +59,7 @@ const volatile bool want_ledger; /* tell the loader what is mapped where */
 const volatile bool whole; /* calls are looked at when they are over: see whole.bpf.c */
 const volatile bool preempts; /* the kernel, and so skips programs: see calm.bpf.c */
 const volatile bool changes_seen; /* the zap hooks are attached */
+const volatile bool can_cast; /* bpf_rdonly_cast() is there: see calm.bpf.c */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
 
 /*
@@ -72,6 +73,7 @@ __u64 opaque_zero;
 
 __u32 changes_on; /* the loader has attached the programs that see changes */
 __u32 watched_ever; /* a mm began to be watched: the loader attaches them */
+__u32 called_ever; /* a call was seen: some thread may have left something behind */
 
 struct seg {
 	u64 va; /* bytes; of the first page */

@@ -12,7 +12,7 @@
 #include <linux/types.h>
 #endif
 
-#define PFNW_ABI 4
+#define PFNW_ABI 5
 #define PFNW_COMM 16
 #define PFNW_LEVELS 5
 #define PFNW_IO_LEVELS 6
@@ -92,7 +92,8 @@ enum pfnw_ev_type {
 	PFNW_EV_BREACH, /* struct pfnw_ev_breach */
 	PFNW_EV_LEDGER, /* struct pfnw_ev_ledger */
 	PFNW_EV_CHANGE, /* struct pfnw_ev_change */
-	PFNW_EV_LAST = PFNW_EV_CHANGE,
+	PFNW_EV_USED, /* struct pfnw_hdr: of what uses VFIO this is the first */
+	PFNW_EV_LAST = PFNW_EV_USED,
 };
 
 /* First member of every record. */

@@ -62,6 +62,27 @@ static __always_inline struct watch *watch_of(u64 mm)
 	return bpf_map_lookup_elem(&watched, &mm);
 }
 
+/* The loader sleeps long while nobody uses VFIO: now there is something to attach. */
+static __noinline int tell_used(u64 mm)
+{
+	struct pfnw_hdr *h = bpf_ringbuf_reserve(&events, sizeof(*h), 0);
+	u64 id = bpf_get_current_pid_tgid();
+
+	if (!h)
+		return 0; /* it is awake */
+	__builtin_memset(h, 0, sizeof(*h));
+	h->type = PFNW_EV_USED;
+	h->abi = PFNW_ABI;
+	h->tgid = id >> 32;
+	h->tid = (u32)id;
+	h->group = PFNW_NO_GROUP;
+	h->ts_ns = bpf_ktime_get_ns();
+	h->mm = mm;
+	bpf_get_current_comm(h->comm, sizeof(h->comm));
+	submit_now(h);
+	return 0;
+}
+
 /* Start to watch @mm. Returns 1 if it was watched before, 0 if only from now. */
 static __noinline int watch_mm(u64 mm)
 {
@@ -72,10 +93,12 @@ static __noinline int watch_mm(u64 mm)
 		return changes_on; /* before they are attached, changes are not seen */
 	take_slot(mm);
 	b = bpf_map_lookup_elem(&blank_watch, &zero);
-	if (b && bpf_map_update_elem(&watched, &mm, b, BPF_NOEXIST) && !watch_of(mm))
+	if (b && bpf_map_update_elem(&watched, &mm, b, BPF_NOEXIST) && !watch_of(mm)) {
 		count(PFNW_S_WATCH_FULL, 1);
-	else
+	} else if (!watched_ever) {
 		watched_ever = 1;
+		tell_used(mm);
+	}
 	return 0;
 }
 
@@ -353,11 +376,6 @@ static __noinline int tables_moved(u64 mm, u64 seq0, u64 fin0, u64 va, u64 bytes
 	if (o.in_flight < seq0 - fin0)
 		return PFNW_UNKNOWN;
 	return PFNW_STOOD;
-}
-
-static __always_inline u64 mm_of_vma(u64 vma)
-{
-	return (u64)BPF_CORE_READ((struct vm_area_struct *)vma, vm_mm);
 }
 
 /* All zaps of ordinary VMAs come together here: until 7.0 ... */

@@ -46,6 +46,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
+static int ms_until(uint64_t end_ns)
+{
+	uint64_t now = now_ns();
+
+	if (now >= end_ns)
+		return 0;
+	return end_ns - now < 1000000000ULL ? (end_ns - now) / 1000000 + 1 : 1000;
+}
+
 int cmd_trace(int argc, char **argv)
 {
 	static const struct argp_child children[] = { { &watch_argp, 0, NULL, 0 }, { 0 } };
@@ -76,7 +85,7 @@ int cmd_trace(int argc, char **argv)
 		fprintf(stderr, "pfnwatch: watching; Ctrl-C ends\n");
 	end = o.duration_s ? w.start_ns + (uint64_t)(o.duration_s * 1e9) : ~0ULL;
 	while (!stop_requests && now_ns() < end && !ret && !w.sink[0].failed)
-		ret = watch_step(&w, 20);
+		ret = watch_step(&w, ms_until(end));
 	watch_finish(&w, &sum);
 	if (!ret)
 		ret = sum.conclusion == C_BROKEN     ? EXIT_BROKEN :

@@ -331,6 +331,7 @@ int collector_record(void *ctx, void *record, size_t bytes)
 		[PFNW_EV_BREACH] = sizeof(struct pfnw_ev_breach),
 		[PFNW_EV_LEDGER] = offsetof(struct pfnw_ev_ledger, run),
 		[PFNW_EV_CHANGE] = sizeof(struct pfnw_ev_change),
+		[PFNW_EV_USED] = sizeof(struct pfnw_hdr),
 	};
 	struct collector *c = ctx;
 	const struct pfnw_hdr *h = record;
@@ -380,6 +381,8 @@ int collector_record(void *ctx, void *record, size_t bytes)
 		if (c->live)
 			live_change(c->live, record);
 		break;
+	case PFNW_EV_USED:
+		break; /* it has woken us */
 	}
 	return 0;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "hooks.h"
+#include "kfunc.h"
 #include "ksyms.h"
 #include "pfnwatch.h"
 #include "preempt.h"
@@ -412,6 +413,7 @@ int hooks_probe(struct hooks *h, bool must)
 					 "(a kernel with CONFIG_DEBUG_INFO_BTF=y is needed)");
 	}
 	h->preempts = kernel_preempts(h->ksyms);
+	h->can_cast = h->preempts && kfunc_can_cast(vmlinux.btf);
 	probe_page(h, vmlinux.btf);
 	kbtf_module(&type1, vmlinux.btf, TYPE1);
 	for (size_t i = 0; i < h->n; i++) {

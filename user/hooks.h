@@ -41,6 +41,7 @@ struct hooks {
 	size_t n;
 	bool claim_has_batch; /* vaddr_get_pfns() takes a struct vfio_batch * */
 	bool preempts; /* kernel_preempts() */
+	bool can_cast; /* kfunc_can_cast(), where it is of use */
 	bool changes_seen; /* every function that can clear an entry is hooked */
 	struct ksyms *ksyms;
 	unsigned int page_struct_bytes; /* 0: unknown */

@@ -98,6 +98,7 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->claim_has_batch = s->hooks.claim_has_batch;
 	k->rodata->changes_seen = s->hooks.changes_seen;
 	k->rodata->preempts = s->hooks.preempts;
+	k->rodata->can_cast = s->hooks.can_cast;
 	memcpy((void *)&k->rodata->driver_fn, &s->calib.driver_fn, sizeof(s->calib.driver_fn));
 	memcpy((void *)&k->rodata->format_vtd_ss, &s->io_fmt[PFNW_IOMMU_VTD_SS],
 	       sizeof(struct iommu_format));
@@ -363,6 +364,11 @@ int session_watch_changes(struct session *s)
 	while (!done && !ret)
 		ret = session_watch_some(s, &done);
 	return ret;
+}
+
+bool session_unused(const struct session *s)
+{
+	return !s->changes_attached && !s->skel->bss->watched_ever;
 }
 
 bool session_needs_changes(const struct session *s)

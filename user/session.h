@@ -74,6 +74,9 @@ int session_watch_some(struct session *s, bool *done);
 /* Somebody uses VFIO now, and they are not attached yet. */
 bool session_needs_changes(const struct session *s);
 
+/* Nobody has used VFIO since session_open(). Who does, wakes session_poll(). */
+bool session_unused(const struct session *s);
+
 /* Hand all records that wait to the callback. Returns the number, or -errno. */
 int session_consume(struct session *s);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define POLL_MS 20
+#define UNUSED_MS 250 /* where there is nothing to look at */
 
 volatile sig_atomic_t stop_requests;
 
@@ -157,12 +158,12 @@ static void note_lost(struct watch *w)
 
 int watch_step(struct watch *w, int ms)
 {
-	int n;
+	int n, most = session_unused(&w->session) ? UNUSED_MS : POLL_MS;
 
 	/* there is something to do that lines should not wait for */
 	if (session_needs_changes(&w->session))
 		ms = 0;
-	n = session_poll(&w->session, ms < POLL_MS ? ms : POLL_MS);
+	n = session_poll(&w->session, ms < most ? ms : most);
 
 	if (n < 0 && n != -EINTR)
 		return fail(EXIT_INCOMPLETE, "reading the ring buffer: %s", strerror(-n));

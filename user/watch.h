@@ -40,7 +40,7 @@ int watch_ready_file(const char *path);
 /* @exit_code, or EXIT_INCOMPLETE when a sink could not be written to. */
 int watch_written(struct watch *w, int exit_code);
 
-/* Handle what comes within @ms. 0, or an exit code after an error line. */
+/* Handle what comes within @ms, or less. 0, or an exit code after an error line. */
 int watch_step(struct watch *w, int ms);
 
 /* Stop, take the last records, conclude. @s is filled, but not shown. */

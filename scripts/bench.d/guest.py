@@ -524,6 +524,7 @@ def part_cpus():
 def part_others():
     others(Tool())
     Pfnwatch().watch(lambda t: others(t, "pfnwatch trace, nobody uses VFIO"))
+    others(Tool(), "nothing, again")
     with held("--layout", "anon", "--pages", 512):
         others(Tool(), "nothing, VFIO is used")
         Pfnwatch().watch(lambda t: others(t, "pfnwatch trace, VFIO is used"))
@@ -532,7 +533,6 @@ def part_others():
             time.sleep(20)
             others(Tool(), "pfnwatch audit --watch 1, VFIO is used")
             audit.kill()
-    others(Tool(), "nothing")
 
 
 ENTRY = 8       # bytes in pagemap

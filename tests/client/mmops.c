@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,6 +110,21 @@ static void op_mremap(char *p)
 	}
 }
 
+/*
+ * Addresses decide how many page tables there are, which fork() copies: the same in each run,
+ * or one differs from another by some thousand instructions.
+ */
+static void same_addresses(char **argv)
+{
+	int now = personality(0xffffffff);
+
+	if (now < 0 || now & ADDR_NO_RANDOMIZE)
+		return;
+	if (personality(now | ADDR_NO_RANDOMIZE) >= 0)
+		execv("/proc/self/exe", argv);
+	perror("mmops: addresses stay random");
+}
+
 int main(int argc, char **argv)
 {
 	static const struct op {
@@ -120,15 +136,24 @@ int main(int argc, char **argv)
 		{ "dontneed", op_dontneed, 1, 1 }, { "mprotect", op_mprotect, 2, 1 },
 		{ "cow", op_cow, 2, 1 },	   { "mremap", op_mremap, 2, 1 },
 		{ "fault", op_fault, 1, 16 },	   { "mmap", op_mmap, 1, 1 },
-		{ "fork", op_fork, 0, 16 },
+		{ "fork", op_fork, 0, 4 },
 	};
+	size_t n_ops = sizeof(ops) / sizeof(ops[0]), from = 0, to = n_ops;
 	int n = argc > 1 ? atoi(argv[1]) : 20000;
 
-	if (n < 1 || argc > 2) {
-		fprintf(stderr, "Usage: mmops [ROUNDS]\n");
+	if (argc == 3) {
+		while (from < n_ops && strcmp(ops[from].name, argv[2]))
+			from++;
+		to = from + 1;
+	}
+	if (n < 1 || argc > 3 || from == n_ops) {
+		fprintf(stderr, "Usage: mmops [ROUNDS [OPERATION]]\n"
+				"Operations: dontneed mprotect cow mremap fault mmap fork "
+				"(default: all)\n");
 		return 2;
 	}
-	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+	same_addresses(argv);
+	for (size_t i = from; i < to; i++) {
 		int rounds = n / ops[i].less > 0 ? n / ops[i].less : 1;
 		char *p = page();
 		double t;

@@ -35,6 +35,12 @@ int empty_out(void *ctx)
 	return 0;
 }
 
+SEC("?fexit/change_protection")
+int again_out(void *ctx)
+{
+	return 0;
+}
+
 SEC("?kprobe/change_protection")
 int empty_kprobe(void *ctx)
 {
@@ -43,6 +49,12 @@ int empty_kprobe(void *ctx)
 
 SEC("?kprobe.multi/change_protection")
 int empty_multi(void *ctx)
+{
+	return 0;
+}
+
+SEC("?kretprobe.multi/change_protection")
+int empty_multi_out(void *ctx)
 {
 	return 0;
 }

@@ -222,6 +222,7 @@ static void doubts(void **state)
 	};
 	struct pfnw_hdr junk = { .type = 99, .abi = PFNW_ABI };
 	struct pfnw_ev_unmap old = { .h = { .type = PFNW_EV_UNMAP, .abi = PFNW_ABI + 1 } };
+	struct pfnw_hdr used = { .type = PFNW_EV_USED, .abi = PFNW_ABI };
 	struct summary s;
 
 	for (size_t i = 0; i < N_OF(counter); i++) {
@@ -244,9 +245,18 @@ static void doubts(void **state)
 	collector_record(&collector, &junk, sizeof(junk));
 	collector_record(&collector, &junk, 3);
 	collector_record(&collector, &old, sizeof(old));
+	collector_record(&collector, &used, sizeof(used) - 1);
 	s = sum_up();
 	assert_int_equal(s.conclusion, C_INCOMPLETE);
-	assert_int_equal(s.doubts, 4);
+	assert_int_equal(s.doubts, 5);
+
+	/* one that only wakes */
+	setup(state);
+	fakes.counter[PFNW_S_SEEN] = fakes.counter[PFNW_S_MATCH] = 4;
+	collector_record(&collector, &used, sizeof(used));
+	s = sum_up();
+	assert_int_equal(s.conclusion, C_PROVEN);
+	assert_int_equal(s.doubts, 0);
 }
 
 /* A claim that differs is a violation, though it is no page of the account. */

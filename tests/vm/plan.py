@@ -111,8 +111,8 @@ def boots():
         boot(f"{kernel}/{one}/diverge", kernel, one, "diverge-", **LIED_TO)
         boot(f"{kernel}/{one}/smp1-4-levels", kernel, one, "layout", "probe", smp=1, la57=False,
              mode=other_mode, **HUGE)
-        boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", icount=True, smp=1,
-             mode=mode)
+        boot(f"{kernel}/{one}/icount", kernel, one, "trace-latency-exact", "trace-idle-exact",
+             icount=True, smp=1, mode=mode)
         boot(f"{kernel}/{one}/audit-cost", kernel, one, "audit-cost", icount=True, smp=1, mem="5G",
              timeout=1500)
         boot(f"{kernel}/{one}/lockdown", kernel, one, "bad-lockdown",

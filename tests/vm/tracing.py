@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import signal
+import time
 
 import kit
 from kit import DMACLIENT, PFNWATCH, case, equal, holds
@@ -154,6 +155,31 @@ def trace_latency():
 def trace_latency_exact():
     """Where time is instructions, 2 ns each, it does not depend on anything: the promise."""
     latency(100)
+
+
+NS_PER_INSN = 2         # --icount
+IDLE_INSNS = 150000     # a second; 20 ms and not 250 between two looks are twice that
+IDLE_WAKES = 10
+
+
+@case("trace-idle-exact")
+def trace_idle_exact():
+    """While nobody uses VFIO the loader sleeps; whoever does wakes it (see the latency)."""
+    with kit.trace("--json") as tracing:
+        spent, waits = [], []
+        for _ in range(2):
+            time.sleep(2)       # what the start has put off is done in the first
+            stat = pathlib.Path(f"/proc/{tracing.pid}/schedstat").read_text().split()
+            spent.append(int(stat[0]))
+            waits.append(int(stat[2]))
+        insns, wakes = (spent[1] - spent[0]) / NS_PER_INSN / 2, (waits[1] - waits[0]) / 2
+        holds(f"instructions a second, at most {IDLE_INSNS}", insns <= IDLE_INSNS, insns)
+        holds(f"times on the processor a second, at most {IDLE_WAKES}", wakes <= IDLE_WAKES, wakes)
+        client = kit.must([DMACLIENT, "--layout", "anon", "--pages", 61])
+        _, last, code = kit.interrupt(tracing)
+    equal("exit code", code, 0)
+    equal("pages", last["pages"]["match"], kit.total(client.account)["pages"])
+    kit.note(f"{insns:,.0f} instructions and {wakes:.0f} times on the processor a second")
 
 
 @case("trace-filters")
