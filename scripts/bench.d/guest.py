@@ -73,6 +73,10 @@ def peak_kib(pid):
     return int(re.search(r"^VmHWM:\s+(\d+) kB", status, re.M)[1])
 
 
+class Unlucky(Exception):
+    """What this boot has to offer is not what is to be measured: another may have it."""
+
+
 class Broken(Exception):
     """A tool that did not do what it was started for."""
 
@@ -323,9 +327,10 @@ class Client:
                                             text=True)
             if all(r["runs"] <= FEW_RUNS for r in self.round()
                    if r["type"] == "map" and r["layout"] in IN_LINE):
-                break
+                return
             self.end()
             tidy()
+        raise Unlucky(f"{TRIES} times a layout had more than {FEW_RUNS} runs of frames")
 
     def round(self):
         """What it tells of one round."""
@@ -601,6 +606,9 @@ def main():
     tidy()
     try:
         PARTS[a.part]()
+    except Unlucky as why:
+        print(f"bench: {why}", file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL)
     except Broken as broken:
         sys.exit(f"bench: {broken}")
 

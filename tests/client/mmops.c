@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/personality.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -110,21 +109,6 @@ static void op_mremap(char *p)
 	}
 }
 
-/*
- * Addresses decide how many page tables there are, which fork() copies: the same in each run,
- * or one differs from another by some thousand instructions.
- */
-static void same_addresses(char **argv)
-{
-	int now = personality(0xffffffff);
-
-	if (now < 0 || now & ADDR_NO_RANDOMIZE)
-		return;
-	if (personality(now | ADDR_NO_RANDOMIZE) >= 0)
-		execv("/proc/self/exe", argv);
-	perror("mmops: addresses stay random");
-}
-
 int main(int argc, char **argv)
 {
 	static const struct op {
@@ -152,7 +136,6 @@ int main(int argc, char **argv)
 				"(default: all)\n");
 		return 2;
 	}
-	same_addresses(argv);
 	for (size_t i = from; i < to; i++) {
 		int rounds = n / ops[i].less > 0 ? n / ops[i].less : 1;
 		char *p = page();

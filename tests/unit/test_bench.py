@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/be
 
 import data             # noqa: E402
 import like_cmocka      # noqa: E402
+import page             # noqa: E402
 
 HEAD = dict(kernel="6.1", part="goals", object="0123", release="6.1.0-1", commit="c", clang="14")
 TOOL = "pfnwatch trace"
@@ -75,6 +76,39 @@ class Apart(unittest.TestCase):
 
     def test_only_what_both_have(self):
         self.assertEqual(data.apart(boot([600], [], layout="thp"), boot([600], [])), [])
+
+
+class Typical(unittest.TestCase):
+    def of(self, tool):
+        return data.Boot([dict(type="boot", **HEAD), dict(
+            type="figure", tool=tool, layout="contig", map=600, maps_each=[660, 600, 661],
+            unmap=300, unmaps_each=[300, 301, 302])]).pick(tool, "map", layout="contig")
+
+    def test_a_reader_that_slept_is_not(self):
+        self.assertEqual(self.of("bpftrace, a new process"), 660)
+
+    def test_of_others_the_least(self):
+        self.assertEqual(self.of("pfnwatch trace"), 600)
+
+
+class Others(unittest.TestCase):
+    """The operation that suffers most, against the dearer of two baselines."""
+
+    def rows(self, again, unused, used):
+        ops = {"nothing": 1000, "nothing, again": again, page.UNUSED: unused,
+               "nothing, VFIO is used": 1000, page.USED: used}
+        boot = data.Boot([dict(type="boot", **HEAD), *(
+            dict(type="figure", tool=tool, op=op, insns=insns) for tool, n in ops.items()
+            for op, insns in (("fork", 100 * n), ("mmap", 1000)))])
+        return page.goals_of_others({("6.1", "others"): boot})
+
+    def test_chance_is_no_cost(self):
+        text = "\n".join(self.rows(1004, 1005, 1050))
+        self.assertIn("| 6.1 | nobody uses VFIO | fork | +100 (+0.10 %) | 0.3 % | yes |", text)
+        self.assertIn("+5,000 (+5.00 %) | 0.3 % | **no**: [the floor]", text)
+
+    def test_more_than_chance_is(self):
+        self.assertIn("+500 (+0.50 %) | 0.3 % | **no** |", "\n".join(self.rows(1000, 1005, 1000)))
 
 
 class Files(unittest.TestCase):
