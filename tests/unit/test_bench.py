@@ -15,7 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/be
 
 import data             # noqa: E402
 import like_cmocka      # noqa: E402
-import page             # noqa: E402
+import tables           # noqa: E402
 
 HEAD = dict(kernel="6.1", part="goals", object="0123", release="6.1.0-1", commit="c", clang="14")
 TOOL = "pfnwatch trace"
@@ -95,12 +95,12 @@ class Others(unittest.TestCase):
     """The operation that suffers most, against the dearer of two baselines."""
 
     def rows(self, again, unused, used):
-        ops = {"nothing": 1000, "nothing, again": again, page.UNUSED: unused,
-               "nothing, VFIO is used": 1000, page.USED: used}
+        ops = {"nothing": 1000, "nothing, again": again, tables.UNUSED: unused,
+               "nothing, VFIO is used": 1000, tables.USED: used}
         boot = data.Boot([dict(type="boot", **HEAD), *(
             dict(type="figure", tool=tool, op=op, insns=insns) for tool, n in ops.items()
             for op, insns in (("fork", 100 * n), ("mmap", 1000)))])
-        return page.goals_of_others({("6.1", "others"): boot})
+        return tables.goals_of_others({("6.1", "others"): boot})
 
     def test_chance_is_no_cost(self):
         text = "\n".join(self.rows(1004, 1005, 1050))
