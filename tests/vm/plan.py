@@ -38,6 +38,7 @@ class Boot:
     append: str = ""
     mutant: str = ""
     mode: str = "steps"     # of check and trace, where a case does not choose
+    alone: bool = False     # both its processors run at the same time: no boot beside it
     allow: tuple = ()       # complaints of the kernel that the cases provoke
     timeout: int = 1200
 
@@ -128,13 +129,15 @@ def boots():
     some = ("layout", "bar-huge", "probe", "ls-ledger")
     boot("6.12/virtio", "6.12", "virtio", *some, mode="whole", **HUGE)
     boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
-    boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget", mode="whole")
+    boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget", "interrupted-",
+         mode="whole")
     boot(f"{NEWEST}/intel", NEWEST, "intel", *some, "beside-", "qemu-guest", mode="whole", **HUGE)
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "qemu-guest",
          "trace-maps-claims", "trace-text", smp=1, la57=False, **HUGE)
-    boot(f"{NEWEST}/virtio/storm", NEWEST, "virtio", "storm", "interrupted-", "tree-hidden",
-         mode="whole")
+    # Looked at without a lock: what goes wrong needs two processors that really do run at once.
+    boot(f"{NEWEST}/virtio/storm", NEWEST, "virtio", "storm", "tree-hidden", mode="whole",
+         alone=True)
     for name in NEWEST_MUTANTS:
         boot(f"{NEWEST}/intel/{name}", NEWEST, "intel", name, smp=1, mutant=name)
     boot(f"{NEWEST}/intel/map-fails", NEWEST, "intel", "map-fails", mutant="skip-unmap")
