@@ -97,6 +97,7 @@ struct mutex {
 struct mm_struct {
 	pgd_t *pgd;
 	atomic_t mm_users;
+	struct mmu_notifier_subscriptions *notifier_subscriptions;
 };
 
 struct vm_area_struct {
@@ -111,6 +112,18 @@ struct vm_area_struct {
 struct vm_fault {
 	struct vm_area_struct *vma;
 	unsigned long address;
+};
+
+enum mmu_notifier_event {
+	MMU_NOTIFY_PROTECTION_PAGE = 3,
+	MMU_NOTIFY_SOFT_DIRTY = 4,
+};
+
+struct mmu_notifier_range {
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long end;
+	enum mmu_notifier_event event;
 };
 
 struct signal_struct {

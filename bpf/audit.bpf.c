@@ -48,10 +48,10 @@ int BPF_PROG(process_forked, struct task_struct *parent, struct task_struct *chi
 	return 0;
 }
 
-/* Everybody's threads end: where nobody has called yet, there is nothing to look for. */
-static __always_inline bool nothing_left(void)
+/* Everybody's threads end: of one that has not called there is nothing to look for. */
+static __always_inline bool nothing_left(u32 tid)
 {
-	return !called_ever && !n_changing && !scope_pids;
+	return !may_have_called(tid) && !n_changing && !scope_pids;
 }
 
 SEC("?tp_btf/sched_process_exit")
@@ -59,10 +59,10 @@ int BPF_PROG(thread_exited, struct task_struct *t)
 {
 	u32 tid = t->pid, tgid = t->tgid;
 
-	if (nothing_left())
+	if (nothing_left(tid))
 		return 0;
 	settle_call();
-	for (u32 fn = PFNW_CHANGE_ZAP; n_changing && fn <= PFNW_CHANGE_COLLAPSE; fn++)
+	for (u32 fn = PFNW_CHANGE_ZAP; n_changing && fn < PFNW_CHANGE_EXIT; fn++)
 		finish_change(ctx, fn);
 	/* (to look is cheaper than to delete, which takes a lock) */
 	if (bpf_map_lookup_elem(&contexts, &tid))

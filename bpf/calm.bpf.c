@@ -389,6 +389,30 @@ int BPF_KPROBE(mm_gone_calm, struct mm_struct *mm)
 	return ____mm_gone((void *)ctx, mm);
 }
 
+SEC("?kprobe/__mmu_notifier_invalidate_range_start")
+int BPF_KPROBE(notified_in_calm, struct mmu_notifier_range *r)
+{
+	u64 mm = can_cast ? (u64)TYPED(r)->mm : (u64)BPF_CORE_READ(r, mm);
+
+	if (changes_on & PFNW_SIGHT_HOOKS || !may_be_watched(mm))
+		return 0;
+	return notified_begins(ctx, mm, (u64)r);
+}
+
+SEC("?fexit/__mmu_notifier_invalidate_range_end")
+int BPF_PROG(notified_out_twin, struct mmu_notifier_range *r)
+{
+	u32 fn = n_changing ? notified_as((u64)r) : PFNW_CHANGES;
+
+	return fn == PFNW_CHANGES ? 0 : end_change(ctx, fn);
+}
+
+SEC("?kprobe/__mmu_notifier_release")
+int BPF_KPROBE(mm_released_calm, struct mm_struct *mm)
+{
+	return ____mm_gone((void *)ctx, mm);
+}
+
 #define END_TWIN(prog, func, what)                          \
 	SEC("?fexit/" #func)                                \
 	int BPF_PROG(prog##_twin)                           \
@@ -415,7 +439,7 @@ END_TWIN(split_out, __split_huge_pmd, SPLIT)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_exited_calm, struct task_struct *t)
 {
-	if (nothing_left())
+	if (nothing_left(t->pid))
 		return 0;
 	settle();
 	return ____thread_exited(ctx, t);
@@ -425,7 +449,7 @@ int BPF_PROG(thread_exited_calm, struct task_struct *t)
 SEC("?tp_btf/sched_process_exit")
 int BPF_PROG(thread_exited_double, struct task_struct *t)
 {
-	if (nothing_left())
+	if (nothing_left(t->pid))
 		return 0;
 	settle();
 	return ____thread_exited(ctx, t);

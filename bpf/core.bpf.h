@@ -58,7 +58,7 @@ const volatile bool unmaps_seen; /* the hooks on vfio_unmap_unpin() are attached
 const volatile bool want_ledger; /* tell the loader what is mapped where */
 const volatile bool whole; /* calls are looked at when they are over: see whole.bpf.c */
 const volatile bool preempts; /* the kernel, and so skips programs: see calm.bpf.c */
-const volatile bool changes_seen; /* the zap hooks are attached */
+const volatile __u32 changes_seen; /* enum pfnw_sight bits: no hook of it is missing */
 const volatile bool can_cast; /* bpf_rdonly_cast() is there: see calm.bpf.c */
 const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
 
@@ -71,9 +71,29 @@ const volatile __u32 wakeup_bytes = 0; /* wake the loader when so much waits */
  */
 __u64 opaque_zero;
 
-__u32 changes_on; /* the loader has attached the programs that see changes */
-__u32 watched_ever; /* a mm began to be watched: the loader attaches them */
-__u32 called_ever; /* a call was seen: some thread may have left something behind */
+/* enum pfnw_sight bits */
+__u32 changes_on; /* the loader has attached the programs that see such changes */
+__u32 watched_ever; /* a mm began to be watched that needs them: the loader attaches them */
+
+/* The threads that have called, a bit per hash of their number: they may have left something. */
+#define CALLERS 32768
+static u64 caller[CALLERS / 64];
+
+static __always_inline u64 *caller_word(u32 tid)
+{
+	return &caller[(tid & (CALLERS - 1)) / 64];
+}
+
+static __always_inline bool may_have_called(u32 tid)
+{
+	return *caller_word(tid) & 1ULL << (tid & 63);
+}
+
+static __always_inline void note_caller(u32 tid)
+{
+	if (!may_have_called(tid))
+		__sync_fetch_and_or(caller_word(tid), 1ULL << (tid & 63));
+}
 
 struct seg {
 	u64 va; /* bytes; of the first page */
@@ -241,6 +261,7 @@ struct change {
 struct watch {
 	u64 seq; /* changes begun */
 	u64 fin; /* changes ended */
+	u64 notified; /* 1: an MMU notifier hears of each change, since before it was watched */
 	u64 granule[GRANULES / 64]; /* bit per hash of va >> 21: has been mapped for DMA */
 	struct change change[CHANGES];
 };
@@ -295,6 +316,7 @@ struct under_way {
 	u64 mm;
 	u64 seq;
 	u64 start, end;
+	u64 range; /* struct mmu_notifier_range *, on the thread's stack */
 	u32 over; /* 1: a twin has told its end already (calm.bpf.c) */
 	u32 same_frames; /* 1: what is mapped for a device is what it was */
 };

@@ -12,7 +12,7 @@
 #include <linux/types.h>
 #endif
 
-#define PFNW_ABI 5
+#define PFNW_ABI 6
 #define PFNW_COMM 16
 #define PFNW_LEVELS 5
 #define PFNW_IO_LEVELS 6
@@ -269,8 +269,16 @@ enum pfnw_change {
 	PFNW_CHANGE_HUGETLB_FAULT,
 	PFNW_CHANGE_COLLAPSE,
 	PFNW_CHANGE_SPLIT, /* a huge leaf becomes a table */
+	PFNW_CHANGE_NOTIFIED, /* an MMU notifier told: which kind, the loader knows by the stack */
+	PFNW_CHANGE_NOTIFIED_WITHIN, /* the same, in the middle of another of its thread's */
 	PFNW_CHANGE_EXIT, /* the address space goes */
 	PFNW_CHANGES,
+};
+
+/* Which programs see the changes of a mm. */
+enum pfnw_sight {
+	PFNW_SIGHT_HOOKS = 1 << 0, /* those on each function that changes page tables */
+	PFNW_SIGHT_NOTIFIER = 1 << 1, /* those on the MMU notifiers, of a mm that has one */
 };
 
 /* The page tables of a watched mm changed, where something is mapped for DMA. */

@@ -74,7 +74,7 @@ __noinline int container_busy(u64 iommu)
 	u32 tid = this_tid();
 
 	settle_call();
-	called_ever = 1;
+	note_caller(tid);
 	if (k)
 		__sync_fetch_and_add(&k->begun, 1);
 	bpf_map_update_elem(&in_call, &tid, &iommu, BPF_ANY);

@@ -62,6 +62,15 @@ static __always_inline struct watch *watch_of(u64 mm)
 	return bpf_map_lookup_elem(&watched, &mm);
 }
 
+/* Does the kernel tell an MMU notifier what changes in @mm (KVM has one)? */
+static __always_inline bool has_notifier(u64 mm)
+{
+	struct mm_struct *m = (void *)mm;
+
+	return bpf_core_field_exists(m->notifier_subscriptions) &&
+	       BPF_CORE_READ(m, notifier_subscriptions);
+}
+
 /* The loader sleeps long while nobody uses VFIO: now there is something to attach. */
 static __noinline int tell_used(u64 mm)
 {
@@ -83,20 +92,36 @@ static __noinline int tell_used(u64 mm)
 	return 0;
 }
 
+/* The programs of which one kind, attached, sees all that changes in @w's mm. */
+static __always_inline u32 sights_of(const struct watch *w)
+{
+	return changes_seen &
+	       (w->notified ? PFNW_SIGHT_HOOKS | PFNW_SIGHT_NOTIFIER : PFNW_SIGHT_HOOKS);
+}
+
 /* Start to watch @mm. Returns 1 if it was watched before, 0 if only from now. */
 static __noinline int watch_mm(u64 mm)
 {
-	u32 zero = 0;
-	struct watch *b;
+	struct watch *b, *w = watch_of(mm);
+	u32 zero = 0, needs = PFNW_SIGHT_HOOKS;
 
-	if (watch_of(mm))
-		return changes_on; /* before they are attached, changes are not seen */
+	if (w) /* before they are attached, changes are not seen */
+		return !!(changes_on & sights_of(w));
 	take_slot(mm);
 	b = bpf_map_lookup_elem(&blank_watch, &zero);
-	if (b && bpf_map_update_elem(&watched, &mm, b, BPF_NOEXIST) && !watch_of(mm)) {
+	if (b)
+		bpf_map_update_elem(&watched, &mm, b, BPF_NOEXIST);
+	w = watch_of(mm);
+	if (!w) {
 		count(PFNW_S_WATCH_FULL, 1);
-	} else if (!watched_ever) {
-		watched_ever = 1;
+		return 0;
+	}
+	if (changes_seen & PFNW_SIGHT_NOTIFIER && has_notifier(mm)) {
+		w->notified = 1; /* (they stay as long as the mm does) */
+		needs = PFNW_SIGHT_NOTIFIER;
+	}
+	if (!(watched_ever & (needs | PFNW_SIGHT_HOOKS))) {
+		__sync_fetch_and_or(&watched_ever, needs);
 		tell_used(mm);
 	}
 	return 0;
@@ -359,7 +384,7 @@ static __noinline int tables_moved(u64 mm, u64 seq0, u64 fin0, u64 va, u64 bytes
 			     .moved = opaque_zero };
 	struct watch *w = watch_of(mm);
 
-	if (!w || !changes_seen || !changes_on)
+	if (!w || !(changes_on & sights_of(w)))
 		return PFNW_UNKNOWN;
 	if (w->seq == seq0 && fin0 == seq0)
 		return PFNW_STOOD;

@@ -11,6 +11,7 @@
 #include "both.bpf.h"
 #include "dma_tree.bpf.h"
 #include "mm.bpf.c"
+#include "notified.bpf.c"
 #include "ledger.bpf.h"
 #include "vfio.bpf.c"
 #include "iommu.bpf.c"

@@ -192,7 +192,7 @@ static __noinline int enter_call(u32 kind, u64 iommu, s32 group)
 
 	if (!in_scope(iommu, group))
 		return 0;
-	called_ever = 1;
+	note_caller(tid);
 	c = bpf_map_lookup_elem(&contexts, &tid);
 	if (!c) {
 		struct context *b = bpf_map_lookup_elem(&blank, &zero);

@@ -519,6 +519,7 @@ void collector_summary(struct collector *c, struct summary *s)
 	s->missed_programs = session_missed(c->session);
 	s->contexts_full = k[PFNW_S_CONTEXTS_FULL];
 	s->changes = k[PFNW_S_CHANGES];
+	s->changes_by = c->session->changes_attached;
 	s->hooks = &c->session->hooks;
 	s->empty = !p->seen;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "hooks.h"
+#include "events.h"
 #include "kfunc.h"
 #include "ksyms.h"
 #include "pfnwatch.h"
@@ -116,6 +117,15 @@ static const struct hook table[] = {
 	{ "split", "__split_huge_pmd", NULL, RUNG_FTRACE, { "split_in", "split_out" }, false,
 	  "the huge zero page becomes 512 small ones",
 	  "a difference cannot be told from a race: it stays raced" },
+	{ "notifier-start", "__mmu_notifier_invalidate_range_start", NULL, RUNG_FTRACE, { "notified_in", "notified_refused" }, false,
+	  "all of these, of a process that has an MMU notifier, as KVM gives it",
+	  "who has nothing to do with a device pays for guests that have" },
+	{ "notifier-end", "__mmu_notifier_invalidate_range_end", NULL, RUNG_FTRACE, { "notified_out", NULL }, false,
+	  "their end",
+	  "who has nothing to do with a device pays for guests that have" },
+	{ "notifier-exit", "__mmu_notifier_release", NULL, RUNG_FTRACE, { "mm_released", NULL }, false,
+	  "the end of such an mm",
+	  "who has nothing to do with a device pays for guests that have" },
 	{ "mm-exit", "exit_mmap", NULL, RUNG_FTRACE, { "mm_gone", NULL }, false,
 	  "the end of a watched mm",
 	  "a reused mm may look as if it had changed" },
@@ -133,6 +143,21 @@ static const char *const change_slots[] = {
 	"zap", "zap-hugetlb", "move",	       "protect",  "unmap-one", "migrate-one", "mkclean",
 	"cow", "cow-huge",    "hugetlb-fault", "collapse", "split",	NULL,
 };
+
+/*
+ * collapse_huge_page() takes all entries away, tells the end of that, and only then finds a page
+ * that is pinned and puts them back.
+ */
+static const char *const notifier_slots[] = { "notifier-start", "notifier-end", "notifier-exit",
+					      "collapse", NULL };
+
+static bool one_of(const char *slot, const char *const *slots)
+{
+	for (int i = 0; slots[i]; i++)
+		if (!strcmp(slot, slots[i]))
+			return true;
+	return false;
+}
 
 const char *rung_name(enum rung r)
 {
@@ -321,10 +346,7 @@ bool hooks_marks_busy(const struct hook *h)
 					     "container-detach", "container-release",
 					     "dma-unmapped",	 NULL };
 
-	for (int i = 0; slots[i]; i++)
-		if (!strcmp(h->slot, slots[i]))
-			return true;
-	return false;
+	return one_of(h->slot, slots);
 }
 
 bool hooks_is_step(const struct hook *h)
@@ -333,10 +355,7 @@ bool hooks_is_step(const struct hook *h)
 					     "map",	    "map-count",  "unmap",
 					     "unmap-count", "phys",	  NULL };
 
-	for (int i = 0; slots[i]; i++)
-		if (!strcmp(h->slot, slots[i]))
-			return true;
-	return false;
+	return one_of(h->slot, slots);
 }
 
 bool hooks_needs_iommu(const struct hook *h)
@@ -346,10 +365,24 @@ bool hooks_needs_iommu(const struct hook *h)
 
 bool hooks_watches_changes(const struct hook *h)
 {
-	for (int i = 0; change_slots[i]; i++)
-		if (!strcmp(h->slot, change_slots[i]))
-			return true;
-	return false;
+	return hooks_sight(h) && strcmp(h->slot, "mm-exit") && strcmp(h->slot, "notifier-exit");
+}
+
+unsigned int hooks_sight(const struct hook *h)
+{
+	unsigned int sights = one_of(h->slot, notifier_slots) ? PFNW_SIGHT_NOTIFIER : 0;
+
+	if (one_of(h->slot, change_slots) || !strcmp(h->slot, "mm-exit"))
+		sights |= PFNW_SIGHT_HOOKS;
+	return sights;
+}
+
+static bool all_chosen(const struct hooks *h, const char *const *slots)
+{
+	for (int i = 0; slots[i]; i++)
+		if (!hooks_slot(h, slots[i]))
+			return false;
+	return true;
 }
 
 const struct hook *hooks_slot(const struct hooks *h, const char *slot)
@@ -423,10 +456,8 @@ int hooks_probe(struct hooks *h, bool must)
 		if (k->usable && !hooks_slot(h, k->slot))
 			k->chosen = true;
 	}
-	h->changes_seen = true;
-	for (int i = 0; change_slots[i]; i++)
-		if (!hooks_slot(h, change_slots[i]))
-			h->changes_seen = false;
+	h->changes_seen = (all_chosen(h, change_slots) ? PFNW_SIGHT_HOOKS : 0) |
+			  (all_chosen(h, notifier_slots) ? PFNW_SIGHT_NOTIFIER : 0);
 	if (must)
 		ret = explain_empty_slot(h);
 	kbtf_close(&type1);

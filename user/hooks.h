@@ -42,7 +42,7 @@ struct hooks {
 	bool claim_has_batch; /* vaddr_get_pfns() takes a struct vfio_batch * */
 	bool preempts; /* kernel_preempts() */
 	bool can_cast; /* kfunc_can_cast(), where it is of use */
-	bool changes_seen; /* every function that can clear an entry is hooked */
+	unsigned int changes_seen; /* enum pfnw_sight bits: no hook of it is missing */
 	struct ksyms *ksyms;
 	unsigned int page_struct_bytes; /* 0: unknown */
 	unsigned int pg_reserved; /* bit number, ~0: unknown */
@@ -70,6 +70,9 @@ bool hooks_needs_iommu(const struct hook *h);
 
 /* Is this one of the hooks that see page-table changes? */
 bool hooks_watches_changes(const struct hook *h);
+
+/* Of which kind (enum pfnw_sight bits), the end of an address space with it; 0: of none. */
+unsigned int hooks_sight(const struct hook *h);
 
 /* The slot's chosen hook, or NULL. */
 const struct hook *hooks_slot(const struct hooks *h, const char *slot);

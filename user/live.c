@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "live.h"
+#include "change_kind.h"
+#include "ksyms.h"
 #include "ledger_order.h"
 #include "live_table.h"
 #include "pfnwatch.h"
@@ -524,15 +526,30 @@ static void look_early(struct live *l, uint64_t told_ns)
 	}
 }
 
+static const char *function_at(void *ctx, uint64_t addr)
+{
+	uint64_t offset;
+
+	return ksyms_at(ctx, addr, &offset);
+}
+
+static uint8_t kind_of(const struct live *l, const struct pfnw_ev_change *e)
+{
+	if (e->fn != PFNW_CHANGE_NOTIFIED && e->fn != PFNW_CHANGE_NOTIFIED_WITHIN)
+		return e->fn;
+	return change_kind(e->stack, e->n_stack, function_at, l->session->hooks.ksyms);
+}
+
 void live_change(struct live *l, const struct pfnw_ev_change *e)
 {
 	struct dirty *d;
 	uint64_t now = clock_ns();
+	uint8_t fn = kind_of(l, e);
 
 	l->count.changes++;
 	for (size_t i = l->n_dirty; i-- > 0 && i + JOIN >= l->n_dirty;) {
 		d = &l->dirty[i];
-		if (d->mm != e->h.mm || d->fn != e->fn || d->start > e->end || e->start > d->end ||
+		if (d->mm != e->h.mm || d->fn != fn || d->start > e->end || e->start > d->end ||
 		    !same_stack(d, e))
 			continue;
 		/* the same once more, or next to it: one look for both */
@@ -570,10 +587,10 @@ void live_change(struct live *l, const struct pfnw_ev_change *e)
 	d->mm = e->h.mm;
 	d->start = e->start;
 	d->end = e->end;
-	d->fn = e->fn;
+	d->fn = fn;
 	d->late = false;
 	d->since_ns = d->last_ns = e->h.ts_ns;
-	d->due_ns = now + (e->fn == PFNW_CHANGE_EXIT ? EXIT_NS : SETTLE_NS);
+	d->due_ns = now + (fn == PFNW_CHANGE_EXIT ? EXIT_NS : SETTLE_NS);
 	d->n_stack = e->n_stack;
 	memcpy(d->stack, e->stack, sizeof(d->stack));
 }

@@ -519,6 +519,17 @@ static void second_count(struct json_object *o, const struct summary *x, uint64_
 	num(o, "second_count_pages", pages);
 }
 
+static struct json_object *sights_json(unsigned int sights)
+{
+	struct json_object *a = json_object_new_array();
+
+	if (sights & PFNW_SIGHT_HOOKS)
+		json_object_array_add(a, json_object_new_string("hooks"));
+	if (sights & PFNW_SIGHT_NOTIFIER)
+		json_object_array_add(a, json_object_new_string("notifiers"));
+	return a;
+}
+
 static void json_conclusion(struct sink *s, const struct summary *x)
 {
 	struct json_object *o = record("conclusion"), *q;
@@ -587,6 +598,7 @@ static void json_conclusion(struct sink *s, const struct summary *x)
 	num(q, "contexts_full", x->contexts_full);
 	sub(o, "lost", q);
 	num(o, "table_changes", x->changes);
+	sub(o, "table_changes_by", sights_json(x->changes_by));
 	if (x->doubts)
 		str(o, "doubt", x->doubt);
 	num(o, "duration_ns", x->duration_ns);

@@ -515,8 +515,9 @@ static void text_conclusion(struct sink *s, const struct summary *x)
 		    x->live.compared_pages, x->live.drift_pages, x->live.rebuilds);
 		put(s,
 		    "  changes  %" PRIu64 " where something may be mapped, %" PRIu64
-		    " ranges looked at again\n",
-		    x->live.changes, x->live.looks);
+		    " ranges looked at again%s\n",
+		    x->live.changes, x->live.looks,
+		    x->changes_by == PFNW_SIGHT_NOTIFIER ? "; told by MMU notifiers" : "");
 	}
 	put(s, "  records  %" PRIu64 " lost\n", x->lost_records);
 	if (x->doubts)

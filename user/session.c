@@ -96,7 +96,8 @@ static int configure(struct session *s, const struct session_options *o)
 	k->rodata->pg_reserved_bit = s->calib.pg_reserved;
 	k->rodata->huge_zero_pfn_at = s->calib.huge_zero_pfn;
 	k->rodata->claim_has_batch = s->hooks.claim_has_batch;
-	k->rodata->changes_seen = s->hooks.changes_seen;
+	/* those of MMU notifiers are only of use where others need not be attached from the start */
+	k->rodata->changes_seen = s->hooks.changes_seen & (o->lazy ? ~0U : PFNW_SIGHT_HOOKS);
 	k->rodata->preempts = s->hooks.preempts;
 	k->rodata->can_cast = s->hooks.can_cast;
 	memcpy((void *)&k->rodata->driver_fn, &s->calib.driver_fn, sizeof(s->calib.driver_fn));
@@ -130,7 +131,8 @@ static int configure(struct session *s, const struct session_options *o)
 	for (size_t i = 0; i < s->hooks.n; i++) {
 		struct hook *h = &s->hooks.hook[i];
 
-		h->left_out = s->whole && hooks_is_step(h);
+		h->left_out = (s->whole && hooks_is_step(h)) ||
+			      (!o->lazy && hooks_sight(h) == PFNW_SIGHT_NOTIFIER);
 		if (!h->chosen || h->left_out || (!strcmp(h->slot, "fork") && !o->children))
 			continue;
 		if (o->audit_only && !hooks_marks_busy(h))
@@ -290,18 +292,17 @@ static bool is_program_of(const struct bpf_program *p, const char *name)
 					  !strcmp(n + len, "_double") || !strcmp(n + len, "_twin"));
 }
 
-static bool is_change_program(const struct session *s, const struct bpf_program *p)
+/* Which changes it sees (enum pfnw_sight bits), if that is what it is for. */
+static unsigned int sight_of(const struct session *s, const struct bpf_program *p)
 {
 	for (size_t i = 0; i < s->hooks.n; i++) {
 		const struct hook *h = &s->hooks.hook[i];
 
-		if (!hooks_watches_changes(h) && strcmp(h->slot, "mm-exit"))
-			continue;
-		for (int j = 0; j < 2 && h->progs[j]; j++)
+		for (int j = 0; hooks_sight(h) && j < 2 && h->progs[j]; j++)
 			if (is_program_of(p, h->progs[j]))
-				return true;
+				return hooks_sight(h);
 	}
-	return false;
+	return 0;
 }
 
 static bool is_attached(const struct bpf_program *p)
@@ -332,38 +333,43 @@ static int attach(struct session *s)
 	int ret = EXIT_PROVEN;
 
 	bpf_object__for_each_program(p, s->skel->obj)
-		if (!ret && is_attached(p) && !is_change_program(s, p))
+		if (!ret && is_attached(p) && !sight_of(s, p))
 			ret = attach_one(s, p);
 	return ret;
 }
 
+/* The sight that is missing: one at a time, and where all are told of, of nobody twice. */
+static unsigned int needed(const struct session *s)
+{
+	unsigned int ever = __atomic_load_n(&s->skel->bss->watched_ever, __ATOMIC_RELAXED);
+
+	if (s->changes_attached & PFNW_SIGHT_HOOKS)
+		return 0;
+	return ever & PFNW_SIGHT_HOOKS ? PFNW_SIGHT_HOOKS : ever & ~s->changes_attached;
+}
+
 int session_watch_some(struct session *s, bool *done)
 {
-	*done = s->changes_attached;
+	if (!s->attaching)
+		s->attaching = needed(s);
+	*done = !s->attaching;
 	if (*done)
 		return EXIT_PROVEN;
 	do {
 		s->next_change = bpf_object__next_program(s->skel->obj, s->next_change);
 	} while (s->next_change &&
-		 (!is_attached(s->next_change) || !is_change_program(s, s->next_change)));
+		 (!is_attached(s->next_change) || !(sight_of(s, s->next_change) & s->attaching) ||
+		  sight_of(s, s->next_change) & s->changes_attached));
 	if (s->next_change)
 		return attach_one(s, s->next_change);
-	s->changes_attached = *done = true;
 	/* what was under way unseen comes to its end */
 	usleep(20 * 1000);
-	s->skel->bss->changes_on = 1;
+	__atomic_fetch_or(&s->skel->bss->changes_on, s->attaching, __ATOMIC_RELEASE);
+	s->changes_attached |= s->attaching;
+	s->attaching = 0;
+	*done = true;
 	malloc_trim(0);
 	return EXIT_PROVEN;
-}
-
-int session_watch_changes(struct session *s)
-{
-	bool done = false;
-	int ret = EXIT_PROVEN;
-
-	while (!done && !ret)
-		ret = session_watch_some(s, &done);
-	return ret;
 }
 
 bool session_unused(const struct session *s)
@@ -373,7 +379,17 @@ bool session_unused(const struct session *s)
 
 bool session_needs_changes(const struct session *s)
 {
-	return !s->changes_attached && s->skel->bss->watched_ever;
+	return s->attaching || needed(s);
+}
+
+static int watch_changes(struct session *s)
+{
+	int ret = EXIT_PROVEN;
+	bool done;
+
+	while (!ret && session_needs_changes(s))
+		ret = session_watch_some(s, &done);
+	return ret;
 }
 
 int session_open(struct session *s, const struct session_options *o, session_record_fn fn,
@@ -433,10 +449,14 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 	for (size_t i = 0; i < o->n_pids; i++)
 		session_add_pid(s, o->pids[i]);
 	ret = attach(s);
-	if (!ret && !o->audit_only && watch_owners(s))
-		s->skel->bss->watched_ever = 1;
-	if (!ret && !o->audit_only && (!o->lazy || s->skel->bss->watched_ever))
-		ret = session_watch_changes(s);
+	/* (of whom the programs could not be told is watched by all) */
+	if (!ret && !o->audit_only) {
+		bool owners = watch_owners(s);
+
+		if (!o->lazy || (owners && !s->skel->bss->watched_ever))
+			s->skel->bss->watched_ever = PFNW_SIGHT_HOOKS;
+		ret = watch_changes(s);
+	}
 	if (!ret)
 		ret = caps_drop();
 	/* types and instructions were read: megabytes that nothing needs from here on */

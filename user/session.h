@@ -52,8 +52,9 @@ struct session {
 	struct budgets *budgets; /* NULL unless asked for */
 	int n_cpus;
 	bool whole; /* calls are looked at when they are over; else each step of them */
-	bool changes_attached;
-	struct bpf_program *next_change; /* the last one that session_watch_some() attached */
+	unsigned int changes_attached; /* enum pfnw_sight bits */
+	unsigned int attaching; /* the one that session_watch_some() is at */
+	struct bpf_program *next_change; /* the last one that it attached */
 	uint64_t missed_changes, missed_asked_ns;
 	uint64_t lost_seen; /* as of the last session_lost_more() */
 	char verifier[256]; /* first complaint of libbpf, for error lines */
@@ -65,14 +66,14 @@ typedef int (*session_record_fn)(void *ctx, void *record, size_t bytes);
 int session_open(struct session *s, const struct session_options *o, session_record_fn fn,
 		 void *ctx);
 
-/* Attach what sees page-table changes. EXIT_PROVEN, or after an error line. */
-int session_watch_changes(struct session *s);
-
-/* The same step by step, of some 10 ms each: @done at the end. */
-int session_watch_some(struct session *s, bool *done);
-
-/* Somebody uses VFIO now, and they are not attached yet. */
+/* Somebody uses VFIO now, and what sees the changes of its page tables is not attached yet. */
 bool session_needs_changes(const struct session *s);
+
+/*
+ * Attach it step by step, of some 10 ms each; @done at the end. EXIT_PROVEN, or after an
+ * error line.
+ */
+int session_watch_some(struct session *s, bool *done);
 
 /* Nobody has used VFIO since session_open(). Who does, wakes session_poll(). */
 bool session_unused(const struct session *s);

@@ -71,6 +71,7 @@ struct summary {
 	uint64_t io_unknown; /* pages of which it could not be read */
 	uint64_t teardown_pages, phys_witness, dmas_checked;
 	uint64_t lost_records, missed_programs, contexts_full, changes;
+	unsigned int changes_by; /* enum pfnw_sight bits: which programs were attached to see them */
 	uint64_t doubts; /* what else was not seen; explained in doubt[] */
 	char doubt[256];
 	uint64_t duration_ns;

@@ -441,11 +441,15 @@ def cpus(tool):
              map=sum(min(calls[i::n]) for i in range(n)) / n)
 
 
-def others(tool, what="", rounds=2000):
+GUEST = dict(os.environ, DMACLIENT_KVM="1")     # makes a virtual machine first
+
+
+def others(tool, what="", rounds=2000, env=None):
     """A process that has nothing to do with any of it."""
     best = {}
     for _ in range(MANY_TRIES):
-        done = subprocess.run([MMOPS, str(rounds)], capture_output=True, text=True, check=True)
+        done = subprocess.run([MMOPS, str(rounds)], capture_output=True, text=True, check=True,
+                              env=env)
         for r in map(json.loads, done.stdout.splitlines()):
             op = best.setdefault(r["op"], dict(r))
             op["ns"] = min(op["ns"], r["ns"])
@@ -455,13 +459,13 @@ def others(tool, what="", rounds=2000):
 
 
 @contextlib.contextmanager
-def held(*argv):
+def held(*argv, env=None):
     """Somebody who has memory mapped for a device, and keeps it."""
     ready = TMP / "held"
     ready.unlink(missing_ok=True)
     with open(TMP / "held.account", "wb") as out:
         with subprocess.Popen([DMACLIENT, *map(str, argv), "--hold", "100000", "--ready-file",
-                               str(ready)], stdout=out) as process:
+                               str(ready)], stdout=out, env=env) as process:
             try:
                 Tool().wait_for("the client's mapping", ready.exists, process)
                 yield process.pid, [json.loads(line) for line in
@@ -538,6 +542,16 @@ def part_others():
             time.sleep(20)
             others(Tool(), "pfnwatch audit --watch 1, VFIO is used")
             audit.kill()
+    subprocess.run(["modprobe", "kvm_amd"], check=True)     # what TCG has, on whatever IOMMU
+    with held("--layout", "anon", "--pages", 512, env=GUEST):
+        others(Tool(), "nothing, a guest uses VFIO")
+        others(Tool(), "nothing, a guest uses VFIO, again")
+        others(Tool(), "nothing, itself a guest", env=GUEST)
+
+        def watched(tool):
+            others(tool, "pfnwatch trace, a guest uses VFIO")
+            others(tool, "pfnwatch trace, itself a guest", env=GUEST)
+        Pfnwatch().watch(watched)
 
 
 ENTRY = 8       # bytes in pagemap

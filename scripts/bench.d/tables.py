@@ -9,12 +9,18 @@ WITH_LEDGER = 1.8
 GOAL_OTHERS = 0.3
 
 UNUSED, USED = "pfnwatch trace, nobody uses VFIO", "pfnwatch trace, VFIO is used"
+BY_GUEST, A_GUEST = "pfnwatch trace, a guest uses VFIO", "pfnwatch trace, itself a guest"
 OTHERS = {"nothing, again": "nothing",      # how much of a difference is chance
           UNUSED: "nothing",
+          BY_GUEST: "nothing, a guest uses VFIO",
+          A_GUEST: "nothing, itself a guest",
           USED: "nothing, VFIO is used",
           "pfnwatch audit --watch 1, VFIO is used": "nothing, VFIO is used"}
-OTHERS_GOALS = {"nobody uses VFIO": UNUSED, "somebody else does": USED}
-BASELINES = {UNUSED: ("nothing", "nothing, again"), USED: ("nothing, VFIO is used",)}
+OTHERS_GOALS = {"nobody uses VFIO": UNUSED, "guests of KVM use it": BY_GUEST,
+                "a process without KVM does": USED}
+BASELINES = {UNUSED: ("nothing", "nothing, again"),
+             BY_GUEST: ("nothing, a guest uses VFIO", "nothing, a guest uses VFIO, again"),
+             USED: ("nothing, VFIO is used",)}
 A_FIFTH = 0.2
 FLOOR = ": [the floor](limit.md#where-ours-stands)"
 
@@ -217,7 +223,8 @@ def others(boots):
                            f"{with_it - before:+.0f} ({100 * (with_it - before) / before:+.2f} %)")
             rows.append(row)
     return table(["Linux", "operation", "nobody watches", "again", "`trace`, nobody uses VFIO",
-                  "`trace`, VFIO is used", "`audit --watch 1`"], rows)
+                  "`trace`, guests of KVM use it", "the same, itself a guest without a device",
+                  "`trace`, others use it", "`audit --watch 1`"], rows)
 
 
 def audit(boots):

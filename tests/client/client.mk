@@ -25,12 +25,12 @@ $(BUILD)/tests/dmaclient: $(addprefix $(CLIENT_OBJ)/,dmaclient.o $(CLIENT_SHARED
 	$(say) LINK $@
 	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 
-$(BUILD)/tests/mmops: $(CLIENT_OBJ)/mmops.o
+$(BUILD)/tests/mmops: $(addprefix $(CLIENT_OBJ)/,mmops.o account.o kvm.o)
 	$(say) LINK $@
 	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(BUILD)/tests/storm: $(addprefix $(CLIENT_OBJ)/,$(CLIENT_STORM:.c=.o) \
-		account.o iova.o pagemap.o pause.o vfio.o)
+		account.o iova.o kvm.o pagemap.o pause.o vfio.o)
 	$(say) LINK $@
 	$(Q)$(CC) $(CLIENT_CFLAGS) $(LDFLAGS) -o $@ $^
 

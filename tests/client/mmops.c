@@ -2,8 +2,12 @@
 /*
  * Changes its own page tables again and again, and never comes near VFIO: what does a
  * process pay that is not concerned? Prints one JSON line per operation with the
- * nanoseconds of one (under the lab's --icount two make an instruction).
+ * nanoseconds of one (under the lab's --icount two make an instruction). With DMACLIENT_KVM=1
+ * in the environment it is a guest of KVM that has no device: kvm.h.
  */
+#include "account.h"
+#include "kvm.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +140,8 @@ int main(int argc, char **argv)
 				"(default: all)\n");
 		return 2;
 	}
+	if (account_open(NULL) || kvm_if_wanted())
+		return 1;
 	for (size_t i = from; i < to; i++) {
 		int rounds = n / ops[i].less > 0 ? n / ops[i].less : 1;
 		char *p = page();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "vfio.h"
 #include "account.h"
+#include "kvm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -146,6 +147,9 @@ int vfio_open(struct vfio *vfio, int group)
 	int err;
 
 	*vfio = (struct vfio){ .container = -1 };
+	err = kvm_if_wanted();
+	if (err)
+		return err;
 	vfio->container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
 	if (vfio->container < 0) {
 		err = errno;

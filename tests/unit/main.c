@@ -21,6 +21,7 @@ int main(void)
 	failed += test_ledger_diff();
 	failed += test_ledger_order();
 	failed += test_live_table();
+	failed += test_change_kind();
 	printf("unit: %s, %d failed\n", failed ? "FAILED" : "passed", failed);
 	return failed != 0;
 }

@@ -81,5 +81,6 @@ int test_ledger_size(void);
 int test_ledger_diff(void);
 int test_ledger_order(void);
 int test_live_table(void);
+int test_change_kind(void);
 
 #endif

@@ -17,6 +17,7 @@ BUILD = pathlib.Path(os.environ.get("PFNW_BUILD", "build")).resolve()
 PFNWATCH = str(BUILD / "pfnwatch")
 DMACLIENT = str(BUILD / "tests/dmaclient")
 STORM = str(BUILD / "tests/storm")
+MMOPS = str(BUILD / "tests/mmops")
 TMP = pathlib.Path("/tmp/pfnwatch-tests")
 KERNEL = os.environ.get("LAB_KERNEL", "")
 PAGE = 4096

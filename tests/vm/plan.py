@@ -36,6 +36,7 @@ class Boot:
     vfio: bool = True
     mem: str = "4G"
     append: str = ""
+    guest: bool = False     # clients make a virtual machine first: their mm has an MMU notifier
     mutant: str = ""
     mode: str = "steps"     # of check and trace, where a case does not choose
     alone: bool = False     # both its processors run at the same time: no boot beside it
@@ -109,6 +110,9 @@ def boots():
         boot(f"{kernel}/{other}/audit", kernel, other, "audit-qemu", "audit-many", "audit-stale",
              "audit-narrowed", "audit-killed", "audit-rights", "audit-while", "audit-storm",
              mem="6G")
+        boot(f"{kernel}/{other}/guest", kernel, other, "notified-stale", "notified-storm",
+             *(("notified-and-not", "notified-others") if kernel != KERNELS[0] else ()),
+             mode=mode, guest=True)
         boot(f"{kernel}/{one}/diverge", kernel, one, "diverge-", **LIED_TO)
         boot(f"{kernel}/{one}/smp1-4-levels", kernel, one, "layout", "probe", smp=1, la57=False,
              mode=other_mode, **HUGE)
@@ -131,6 +135,7 @@ def boots():
     boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
     boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget", "interrupted-",
          mode="whole")
+    boot(f"{NEWEST}/amd/guest", NEWEST, "amd", "notified-", mode="whole", guest=True)
     boot(f"{NEWEST}/intel", NEWEST, "intel", *some, "beside-", "qemu-guest", mode="whole", **HUGE)
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "qemu-guest",

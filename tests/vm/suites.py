@@ -5,7 +5,7 @@ import importlib
 import pathlib
 
 MODULES = ("layouts", "clients", "tracing", "badinput", "limits", "mutants", "audits", "diverge",
-           "stale", "whole")
+           "stale", "notified", "whole")
 MUTANTS = pathlib.Path(__file__).resolve().parent.parent / "mutants"
 
 
