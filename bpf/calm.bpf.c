@@ -236,7 +236,7 @@ static __always_inline int end_change(void *ctx, enum pfnw_change fn)
 	if (!u || u->over)
 		return 0;
 	u->over = 1;
-	change_over(ctx, fn, u);
+	change_over(ctx, fn, u, 0);
 	return 0;
 }
 
@@ -394,7 +394,7 @@ int BPF_KPROBE(notified_in_calm, struct mmu_notifier_range *r)
 {
 	u64 mm = can_cast ? (u64)TYPED(r)->mm : (u64)BPF_CORE_READ(r, mm);
 
-	if (changes_on & PFNW_SIGHT_HOOKS || !may_be_watched(mm))
+	if (all_hooked() || !may_be_watched(mm))
 		return 0;
 	return notified_begins(ctx, mm, (u64)r);
 }

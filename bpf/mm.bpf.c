@@ -92,6 +92,12 @@ static __noinline int tell_used(u64 mm)
 	return 0;
 }
 
+/* Nobody needs to be told of by an MMU notifier any more. */
+static __always_inline bool all_hooked(void)
+{
+	return changes_on & changes_seen & PFNW_SIGHT_HOOKS;
+}
+
 /* The programs of which one kind, attached, sees all that changes in @w's mm. */
 static __always_inline u32 sights_of(const struct watch *w)
 {
@@ -219,7 +225,12 @@ static __noinline int touches_mapped(u64 mm, u64 start, u64 end)
 	return l.hit;
 }
 
-/* A change is over: the loader shall look at what the IOMMU has there. */
+/*
+ * A change is over: the loader shall look at what the IOMMU has there. Of one that was over
+ * long ago (fn | LEFT_OVER) the stack tells nothing.
+ */
+#define LEFT_OVER 0x100
+
 static __noinline int send_change(void *ctx, u64 mm, u32 fn, u64 start, u64 end)
 {
 	struct pfnw_ev_change *r;
@@ -245,9 +256,9 @@ static __noinline int send_change(void *ctx, u64 mm, u32 fn, u64 start, u64 end)
 	bpf_get_current_comm(r->h.comm, sizeof(r->h.comm));
 	r->start = start;
 	r->end = end;
-	r->fn = fn;
+	r->fn = (u8)fn;
 	__builtin_memset(r->pad, 0, sizeof(r->pad));
-	n = bpf_get_stack(ctx, r->stack, sizeof(r->stack), 0);
+	n = fn & LEFT_OVER ? 0 : bpf_get_stack(ctx, r->stack, sizeof(r->stack), 0);
 	r->n_stack = n > 0 ? n / sizeof(u64) : 0;
 	submit(r);
 	return 0;
@@ -258,7 +269,8 @@ static __always_inline u64 changing_key(enum pfnw_change fn)
 	return (u64)this_tid() << 8 | fn;
 }
 
-static __always_inline void change_over(void *ctx, enum pfnw_change fn, struct under_way *u)
+static __always_inline void change_over(void *ctx, enum pfnw_change fn, struct under_way *u,
+					u32 left_over)
 {
 	struct watch *w = watch_of(u->mm);
 
@@ -268,7 +280,7 @@ static __always_inline void change_over(void *ctx, enum pfnw_change fn, struct u
 	/* (writeback takes rights only, and gives them back at the next write) */
 	if (want_ledger && fn != PFNW_CHANGE_MKCLEAN && !u->same_frames &&
 	    touches_mapped(u->mm, u->start, u->end))
-		send_change(ctx, u->mm, fn, u->start, u->end);
+		send_change(ctx, u->mm, fn | left_over, u->start, u->end);
 }
 
 /*
@@ -287,7 +299,7 @@ static __noinline int finish_change(void *ctx, u32 fn)
 	if (!bpf_map_delete_elem(&changing, &key))
 		__sync_fetch_and_add(&n_changing, -1);
 	if (!then.over)
-		change_over(ctx, fn, &then);
+		change_over(ctx, fn, &then, LEFT_OVER);
 	return 0;
 }
 
@@ -340,7 +352,7 @@ static __always_inline int leave_change(void *ctx, enum pfnw_change fn, u64 mm, 
 		now.end = end;
 		now.seq = change_begin(w, start, end);
 	}
-	change_over(ctx, fn, &now);
+	change_over(ctx, fn, &now, 0);
 	return 0;
 }
 

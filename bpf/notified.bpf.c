@@ -74,7 +74,7 @@ int BPF_PROG(notified_in, struct mmu_notifier_range *r)
 {
 	u64 mm = (u64)r->mm;
 
-	if (changes_on & PFNW_SIGHT_HOOKS || !may_be_watched(mm))
+	if (all_hooked() || !may_be_watched(mm))
 		return 0;
 	return notified_begins(ctx, mm, (u64)r);
 }
@@ -104,7 +104,7 @@ int BPF_PROG(notified_out, struct mmu_notifier_range *r)
 	fn = notified_as((u64)r);
 	if (fn != PFNW_CHANGES)
 		return leave_change(ctx, fn, 0, 0, 0);
-	w = changes_on & PFNW_SIGHT_HOOKS ? NULL : watch_of(mm);
+	w = all_hooked() ? NULL : watch_of(mm);
 	if (!w)
 		return 0;
 	/* under way since before the mm was watched */
@@ -112,7 +112,7 @@ int BPF_PROG(notified_out, struct mmu_notifier_range *r)
 	u.end = r->end;
 	u.seq = change_begin(w, u.start, u.end);
 	u.same_frames = same_frames(r->event);
-	change_over(ctx, PFNW_CHANGE_NOTIFIED, &u);
+	change_over(ctx, PFNW_CHANGE_NOTIFIED, &u, 0);
 	return 0;
 }
 
