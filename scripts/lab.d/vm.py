@@ -18,6 +18,7 @@ import sys
 import termios
 import time
 
+import emulator
 import initramfs
 import kernels
 import splats
@@ -27,6 +28,7 @@ from common import (CACHE, EXIT_LAB, EXIT_TIMEOUT, LabError, cache_dir, need_too
 KEEP_RUNS = 20
 CONSOLE_LINES = 30
 BOOT_TIMEOUT = 180      # seconds until COMMAND must have started
+LOOK_EVERY = 5          # seconds, at the console
 NOT_IN_GUEST = ("/dev", "/proc", "/sys", "/run")
 PASSED_ENV = ("TERM", "NO_COLOR", "CI")
 
@@ -52,6 +54,9 @@ DEFAULT_IOMMU = "intel"
 # The TSC counts instructions then. A kernel that does not trust it makes of sched_clock() something
 # that stands still between a late tick and the next: the time of threads would be too short.
 ICOUNT_ARGS = "tsc=reliable"
+# QEMU emulates `rep movsb` byte by byte, and a kernel that is told of it clears and copies all its
+# pages so: a tenth and more of all time. What is counted stays as it was.
+NO_STRING_MOVES = "erms=off,fsrm=off"
 KERNEL_ARGS = ("console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off audit=0 "
                "no_timer_check printk.time=1")
 
@@ -72,6 +77,7 @@ class Settings:
     mem: str = "4G"
     la57: bool = True
     icount: bool = False
+    in_turn: bool = False
     vfio: bool = True
     append: str = ""
     qemu: str = ""
@@ -202,12 +208,15 @@ def _escape(value):
 
 
 def _qemu_argv(tree, iommu, settings, folder, ports):
-    accel = "tcg,thread=single" if settings.icount else "tcg,thread=multi"
+    in_turn = settings.icount or settings.in_turn
     cpu = "max" if settings.la57 else "max,la57=off"
+    if not settings.icount:
+        cpu += "," + NO_STRING_MOVES
     argv = [
         need_tool("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config",
         "-display", "none", "-no-reboot",
-        "-machine", iommu.machine, "-accel", accel, "-cpu", cpu,
+        "-machine", iommu.machine, "-accel", f"tcg,thread={'single' if in_turn else 'multi'}",
+        "-cpu", cpu,
         "-smp", str(settings.smp), "-m", settings.mem,
         "-kernel", str(tree.vmlinuz), "-initrd", str(folder / "initrd"),
         "-append", " ".join(filter(None, (KERNEL_ARGS, ICOUNT_ARGS if settings.icount else "",
@@ -345,7 +354,7 @@ class Run:
         self.err = Port("err", _writer(2), token)
         self.log = Port("log", self._log.extend, token)
         self.process = None
-        self.start = time.monotonic()
+        self.start = self._looked = time.monotonic()
 
     def _check_driver(self):
         for name in initramfs.IOMMU_MODULES.get(self.iommu.name, ()):
@@ -372,7 +381,7 @@ class Run:
                 self.ctl.code is not None and self.out.done and self.err.done and self.log.done)
 
     def _copy(self):
-        """Copy until the guest has finished. Returns 'done', 'dead' or 'timeout'."""
+        """Copy until the guest has finished. Returns 'done', 'dead', 'stuck' or 'timeout'."""
         pidfd = os.pidfd_open(self.process.pid)
         with contextlib.ExitStack() as stack, selectors.DefaultSelector() as poll:
             stack.callback(os.close, pidfd)
@@ -383,13 +392,23 @@ class Run:
                 left = self._time_left()
                 if left <= 0:
                     return "timeout"
-                events = poll.select(min(left, 3600))
+                events = poll.select(min(left, LOOK_EVERY))
                 for key, _ in events:
                     if key.data is not None and not key.data.take():
                         poll.unregister(key.fileobj)
                 if len(events) == 1 and events[0][0].data is None:
                     return "done" if self._finished() else "dead"
+                if self._stuck():
+                    return "stuck"
         return "done"
+
+    def _stuck(self):
+        """Whether a processor does not come on, by what the console says anew."""
+        now = time.monotonic()
+        if now < self._looked + LOOK_EVERY:
+            return False
+        self._looked = now
+        return emulator.stuck(self._console()) is not None
 
     def _time_left(self):
         limit = self.settings.timeout or float("inf")
@@ -448,6 +467,9 @@ class Run:
             say(f"the guest died before {when} (qemu ended with {self.process.returncode})")
             self._show((self.folder / "qemu.log").read_text(errors="replace").splitlines()[-10:])
             code = EXIT_LAB
+        elif how == "stuck":
+            say(f"given up, for it does not come on: {emulator.stuck(self._console())}")
+            code = EXIT_LAB
         complained = self._splats()
         if complained and code != EXIT_TIMEOUT:
             return EXIT_LAB
@@ -480,6 +502,9 @@ class Run:
             return False
         say(f"the guest's kernel complained: {', '.join(kinds)} ({self._rel(name)}):")
         self._show(lines)
+        fault = emulator.fault(self._console())
+        if fault:
+            say(f"QEMU's own fault, try again: {fault}")
         return True
 
 

@@ -39,7 +39,8 @@ class Boot:
     guest: bool = False     # clients make a virtual machine first: their mm has an MMU notifier
     mutant: str = ""
     mode: str = "steps"     # of check and trace, where a case does not choose
-    alone: bool = False     # both its processors run at the same time: no boot beside it
+    at_once: bool = False   # its processors run at the same time, not in turns
+    alone: bool = False     # the same, and no boot beside it
     allow: tuple = ()       # complaints of the kernel that the cases provoke
     timeout: int = 1200
 
@@ -52,6 +53,7 @@ class Boot:
         argv += [] if self.la57 else ["--no-la57"]
         argv += ["--icount"] if self.icount else []
         argv += [] if self.vfio else ["--no-vfio"]
+        argv += [] if self.at_once or self.alone or self.smp == 1 else ["--in-turn"]
         return argv
 
 
@@ -103,16 +105,17 @@ def boots():
                  "audit-empty", "audit-input", "audit-rounds", mode=mode)
         boot(f"{kernel}/{other}/limits", kernel, other, "trace-latency-host", "ring-",
              "contexts-", "blind-", "two-at-once", "killed-", "interrupted-", "one-gib-",
-             "budget", mem="5G")
-        boot(f"{kernel}/{one}/storm", kernel, one, "storm", mode=mode)
-        boot(f"{kernel}/{other}/storm", kernel, other, "storm", mode=other_mode)
+             "budget", mem="5G", at_once=True)
+        boot(f"{kernel}/{one}/storm", kernel, one, "storm", mode=mode, at_once=True)
+        boot(f"{kernel}/{other}/storm", kernel, other, "storm", mode=other_mode,
+             at_once=True)
         boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles", mode=mode)
         boot(f"{kernel}/{other}/audit", kernel, other, "audit-qemu", "audit-many", "audit-stale",
              "audit-narrowed", "audit-killed", "audit-rights", "audit-while", "audit-storm",
-             mem="6G")
+             mem="6G", at_once=True)
         boot(f"{kernel}/{other}/guest", kernel, other, "notified-stale", "notified-storm",
              *(("notified-and-not", "notified-others") if kernel != KERNELS[0] else ()),
-             mode=mode, guest=True)
+             mode=mode, guest=True, at_once=True)
         boot(f"{kernel}/{one}/diverge", kernel, one, "diverge-", **LIED_TO)
         boot(f"{kernel}/{one}/smp1-4-levels", kernel, one, "layout", "probe", smp=1, la57=False,
              mode=other_mode, **HUGE)
@@ -135,7 +138,8 @@ def boots():
     boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
     boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget", "interrupted-",
          mode="whole")
-    boot(f"{NEWEST}/amd/guest", NEWEST, "amd", "notified-", mode="whole", guest=True)
+    boot(f"{NEWEST}/amd/guest", NEWEST, "amd", "notified-", mode="whole", guest=True,
+         at_once=True)
     boot(f"{NEWEST}/intel", NEWEST, "intel", *some, "beside-", "qemu-guest", mode="whole", **HUGE)
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "qemu-guest",

@@ -7,7 +7,12 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lab.d"))
+
+import emulator     # noqa: E402
 
 
 class Wrong(Exception):
@@ -18,7 +23,7 @@ def lab(*arguments):
     for _ in range(3):
         done = subprocess.run(["scripts/lab", *arguments], stdin=subprocess.DEVNULL, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-        if "int3: 0000" not in done.stderr:     # the emulator's own fault: see tests/run
+        if "lab: QEMU's own fault" not in done.stderr:
             break
     return done.returncode, done.stdout, done.stderr
 
@@ -52,6 +57,50 @@ def panic(kernel):
 
 def hang(kernel):
     expect(lab("run", "--kernel", kernel, "--timeout", "20", "--", "sleep", "1000"), 124, "20 s")
+
+
+LOCKUP = """\
+watchdog: BUG: soft lockup - CPU#1 stuck for {seconds}s! [storm:384]
+CPU: 1 PID: 384 Comm: storm Tainted: G OEL 6.1.0-56-amd64 #1 Debian 6.1.192-2
+RIP: 0010:vfio_unmap_unpin+0x0/0x370 [vfio_iommu_type1]
+Code: cc cc cc cc 66 66 2e 0f 1f 84 00 00 00 00 00 90 {code} 41 57 b9 06 00 00 00
+RSP: 0018:ff428121c03dbd50 EFLAGS: 00000246
+RAX: 0000000000000000 RBX: ff1150c559941900 RCX: {rcx}
+R13: ff1150c5599415a0 R14: 000000001280b000 R15: ff1150c559941900
+Call Trace:
+RIP: 0033:0x7f7d2435fd6b
+R13: {user}
+"""
+NOP = "<0f> 1f 44 00 00"
+
+
+def lockup(seconds, code=NOP, rcx="ff1150c559941c61", user=0):
+    text = LOCKUP.format(seconds=seconds, code=code, rcx=rcx, user=user)
+    return "".join(f"[  4{seconds}.969{n:03}] {line}\n"
+                   for n, line in enumerate(text.splitlines()))
+
+
+def stuck(kernel):
+    """A processor that does not come on: the guest is given up long before its time is over."""
+    script = "\n".join(f"echo '<0>{line}' >/dev/kmsg" for text in (
+        lockup(26), lockup(52, rcx="0")) for line in emulator.STAMP.sub("", text).splitlines())
+    got = lab("run", "--kernel", kernel, "--timeout", "300", "--", "sh", "-c",
+              f"{script}\nsleep 1000")
+    expect(got, 125, "does not come on: processor 1 in storm:384")
+    if "QEMU's own fault" in got[2]:
+        raise Wrong(f"a loop of the kernel's is taken for QEMU's: {got}")
+
+
+def emulator_faults():
+    """A processor that QEMU keeps at a breakpoint is told from one that the kernel keeps busy."""
+    again = dict(dies="int3: 0000 [#1] PREEMPT SMP NOPTI\n", nop=lockup(26) + lockup(52, user=1),
+                 call=2 * lockup(26, "<e8> 1b f1 9e 00"), short=2 * lockup(26, "<66> 90"))
+    other = dict(once=lockup(26), loop=lockup(26) + lockup(52, rcx="0"),
+                 unpatched=2 * lockup(26, "<f3> 90"), two_bytes=2 * lockup(26, "<66> 0f"),
+                 nothing="", bug="BUG: soft lockup - CPU#1 stuck for 26s! [storm:384]\n" * 2)
+    got = {name: emulator.fault(text) is not None for name, text in (again | other).items()}
+    if got != dict.fromkeys(again, True) | dict.fromkeys(other, False):
+        raise Wrong(f"taken for QEMU's fault: {got}")
 
 
 def useless_mutant(kernel):
@@ -121,10 +170,11 @@ def bench_slowed(kernel, build):
 
 def cases(kernels, newest, build):
     """Name and function of each; what does not depend on the kernel is shown on one."""
-    found = {"build/install": functools.partial(install, build)}
+    found = {"build/install": functools.partial(install, build),
+             "build/emulator-faults": emulator_faults}
     for kernel in (*kernels, newest):
         found[f"{kernel}/lab/output-and-exit-code"] = functools.partial(through, kernel)
-    for function in (complaint, panic, hang, useless_mutant):
+    for function in (complaint, panic, hang, stuck, useless_mutant):
         name = function.__name__.replace("_", "-")
         found[f"{kernels[-1]}/lab/{name}"] = functools.partial(function, kernels[-1])
     for function in (bench_check, bench_slowed):
