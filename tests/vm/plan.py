@@ -44,6 +44,10 @@ class Boot:
     allow: tuple = ()       # complaints of the kernel that the cases provoke
     timeout: int = 1200
 
+    def is_short(self):
+        """Whether it takes a few starts of pfnwatch, and nothing that goes on for long."""
+        return len(self.cases) < 5 and not any("storm" in case for case in self.cases)
+
     def lab(self):
         """Options of scripts/lab run."""
         argv = ["--kernel", self.kernel, "--iommu", self.iommu, "--smp", str(self.smp),
