@@ -33,7 +33,7 @@ LAYOUTS = ("contig", "scattered", "thp", "huge2m", "huge1g", "anon", "shmem", "f
            "file-private", "ro", "bar", "pfnmap")
 PIECES = "file-cow"     # the layout that gets the small pieces
 IN_LINE = ("anon", "shmem", "file", "ro")   # small pages: frames in few runs, or made anew
-FEW_RUNS = 4            # in blocks of 4 MiB that do not follow each other it would be 32: up to 3 %
+FEW_RUNS = 4            # in blocks of 4 MiB that do not follow each other it would be 32: up to 4 %
 GOALS = ("contig", "scattered", "thp")      # layouts that goals are set for
 
 

@@ -2,7 +2,7 @@
 What QEMU itself does wrong, told from the guest's log.
 
 A kernel that patches its code (static keys, trampolines) puts a breakpoint there first and takes it
-away when all bytes are new. With a thread for each processor, QEMU before 8.1 may translate the
+away when all bytes are new. With a thread for each processor, QEMU 7.2 may translate the
 breakpoint in one thread while another takes it away, and keeps that translation: the processor
 meets, again and again, a breakpoint that is not there. A kernel from 6.3 on dies of an int3 that
 nobody set. An older one steps back to run what is there now: forever. Nothing that runs in the
@@ -15,8 +15,9 @@ DIED = re.compile(r"\bint3: 0000 \[#1\]")
 LOCKUP = re.compile(r"soft lockup - CPU#(?P<cpu>\d+) stuck for \d+s! \[(?P<task>.*)\]")
 REGISTERS = re.compile(r"(RIP: 0010:.*?R13: [^\n]*)", re.S)
 STAMP = re.compile(r"^\[ *\d+\.\d+\] ", re.M)
-# at RIP: what such places hold, no-operations of five and two bytes, a call, jumps
-PATCHED = re.compile(r"Code: .*<(0f> 1f 44 00 00|66> 90|e8>|e9>|eb>)")
+# at RIP: what such places hold, no-operations of five and two bytes, a call, jumps; but no short jump
+# back, which is how the kernel waits for something in a loop
+PATCHED = re.compile(r"Code: .*<(0f> 1f 44 00 00|66> 90|e8>|e9>|eb> [0-7])")
 
 
 def _lockups(text):

@@ -99,7 +99,7 @@ def boots():
             # what a trace prints does not depend on the IOMMU, nor where the programs search
             once = (("trace-maps-claims", "trace-text") if mode == "steps" else ("beside-",))
             boot(here, kernel, iommu, "layout", "bar-huge", "qemu-guest", "probe", *once, *audits,
-                 mode=mode, **HUGE)
+                 mode=mode, at_once=mode == "whole", **HUGE)
         # What does not depend on the IOMMU: on one of them, not the same on both kernels.
         one, other = IOMMUS if kernel == KERNELS[0] else reversed(IOMMUS)
         mode, other_mode = ("whole", "steps") if kernel == KERNELS[0] else ("steps", "whole")
@@ -113,7 +113,8 @@ def boots():
         boot(f"{kernel}/{one}/storm", kernel, one, "storm", mode=mode, at_once=True)
         boot(f"{kernel}/{other}/storm", kernel, other, "storm", mode=other_mode,
              at_once=True)
-        boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles", mode=mode)
+        boot(f"{kernel}/{other}/stale", kernel, other, "stale-", "ledger-cycles", mode=mode,
+             at_once=True)
         boot(f"{kernel}/{other}/audit", kernel, other, "audit-qemu", "audit-many", "audit-stale",
              "audit-narrowed", "audit-killed", "audit-rights", "audit-while", "audit-storm",
              mem="6G", at_once=True)
@@ -141,10 +142,11 @@ def boots():
     boot("6.12/virtio", "6.12", "virtio", *some, mode="whole", **HUGE)
     boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
     boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget", "interrupted-",
-         mode="whole")
+         mode="whole", at_once=True)
     boot(f"{NEWEST}/amd/guest", NEWEST, "amd", "notified-", mode="whole", guest=True,
          at_once=True)
-    boot(f"{NEWEST}/intel", NEWEST, "intel", *some, "beside-", "qemu-guest", mode="whole", **HUGE)
+    boot(f"{NEWEST}/intel", NEWEST, "intel", *some, "beside-", "qemu-guest", mode="whole",
+         at_once=True, **HUGE)
     boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "qemu-guest",
          "trace-maps-claims", "trace-text", smp=1, la57=False, **HUGE)

@@ -96,7 +96,7 @@ def emulator_faults():
     again = dict(dies="int3: 0000 [#1] PREEMPT SMP NOPTI\n", nop=lockup(26) + lockup(52, user=1),
                  call=2 * lockup(26, "<e8> 1b f1 9e 00"), short=2 * lockup(26, "<66> 90"))
     other = dict(once=lockup(26), loop=lockup(26) + lockup(52, rcx="0"),
-                 unpatched=2 * lockup(26, "<f3> 90"), two_bytes=2 * lockup(26, "<66> 0f"),
+                 unpatched=2 * lockup(26, "<f3> 90"), two_bytes=2 * lockup(26, "<66> 0f"), waits=2 * lockup(26, "<eb> fe"),
                  nothing="", bug="BUG: soft lockup - CPU#1 stuck for 26s! [storm:384]\n" * 2)
     got = {name: emulator.fault(text) is not None for name, text in (again | other).items()}
     if got != dict.fromkeys(again, True) | dict.fromkeys(other, False):
