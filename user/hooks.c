@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR BSD-3-Clause
 #include "hooks.h"
 #include "events.h"
+#include "kbtf.h"
 #include "kfunc.h"
 #include "ksyms.h"
 #include "pfnwatch.h"
@@ -67,7 +68,7 @@ static const struct hook table[] = {
 	  "unmaps are not shown; attaching a group ends incomplete" },
 	{ "unmap", "iommu_unmap", NULL, RUNG_FTRACE, { "unmap_out", "unmap_fast_out" }, false,
 	  "every range that the IOMMU is asked to remove",
-	  "unmaps are not shown; attaching a group ends incomplete" },
+	  "unmaps are not shown; attaching a group ends incomplete", .second = "iommu_unmap_fast" },
 	{ "unmap-count", "unmap", NULL, RUNG_TRACEPOINT, { "tp_unmap", NULL }, false,
 	  "iommu:unmap, the second count of unmapped pages",
 	  "unmaps are counted once only" },
@@ -172,51 +173,6 @@ const char *rung_name(enum rung r)
 	return "?";
 }
 
-/* One BTF object of the kernel; fd 0 means vmlinux to the bpf() call. */
-struct kbtf {
-	struct btf *btf;
-	int fd;
-};
-
-static void kbtf_close(struct kbtf *k)
-{
-	btf__free(k->btf);
-	if (k->fd > 0)
-		close(k->fd);
-	k->btf = NULL;
-	k->fd = 0;
-}
-
-static int kbtf_module(struct kbtf *k, struct btf *base, const char *name)
-{
-	__u32 id = 0;
-
-	k->btf = NULL;
-	k->fd = 0;
-	while (!bpf_btf_get_next_id(id, &id)) {
-		struct bpf_btf_info info = {};
-		__u32 len = sizeof(info);
-		char buf[64] = "";
-		int fd = bpf_btf_get_fd_by_id(id);
-
-		if (fd < 0)
-			continue;
-		info.name = (__u64)(uintptr_t)buf;
-		info.name_len = sizeof(buf);
-		if (!bpf_obj_get_info_by_fd(fd, &info, &len) && info.kernel_btf &&
-		    !strcmp(buf, name)) {
-			k->btf = btf__load_from_kernel_by_id_split(id, base);
-			if (!libbpf_get_error(k->btf) && k->btf) {
-				k->fd = fd;
-				return 0;
-			}
-			k->btf = NULL;
-		}
-		close(fd);
-	}
-	return -ENOENT;
-}
-
 /*
  * The trial: load an empty program for this very function. The verifier then
  * looks for the address and counts the arguments.
@@ -265,13 +221,77 @@ static void first_line(char *s)
 		*p = 0;
 }
 
-static void probe_hook(struct hook *h, struct hooks *hs, struct kbtf *vmlinux, struct kbtf *type1)
+/* What is looked for in BTF: of each hook two names, and then these. */
+enum { PAGE, PAGEFLAGS, CAST, VMA, OTHERS };
+
+struct wanted {
+	struct kbtf_name *name; /* [2 * hook + 1]: of its second program */
+	size_t n;
+	char (*text)[64]; /* of tracepoints */
+};
+
+static struct kbtf_name *other_name(const struct wanted *w, int what)
 {
-	char log[4096], name[128];
+	return &w->name[w->n - OTHERS + what];
+}
+
+static void wanted_of(struct wanted *w, const struct hooks *hs)
+{
+	static const struct kbtf_name others[OTHERS] = {
+		[PAGE] = { "page", BTF_KIND_STRUCT },
+		[PAGEFLAGS] = { "pageflags", BTF_KIND_ENUM },
+		[CAST] = { "bpf_rdonly_cast", BTF_KIND_FUNC },
+		[VMA] = { "vm_area_struct", BTF_KIND_STRUCT },
+	};
+
+	w->n = 2 * hs->n + OTHERS;
+	w->name = calloc(w->n, sizeof(*w->name));
+	w->text = calloc(hs->n, sizeof(*w->text));
+	if (!w->name || !w->text)
+		abort();
+	for (size_t i = 0; i < hs->n; i++) {
+		const struct hook *h = &hs->hook[i];
+		struct kbtf_name *name = &w->name[2 * i];
+
+		if (h->rung == RUNG_TRACEPOINT) {
+			snprintf(w->text[i], sizeof(w->text[i]), "btf_trace_%s", h->func);
+			name[0] = (struct kbtf_name){ w->text[i], BTF_KIND_TYPEDEF };
+		} else {
+			name[0] = (struct kbtf_name){ h->func, BTF_KIND_FUNC };
+		}
+		name[1] = h->second ? (struct kbtf_name){ h->second, BTF_KIND_FUNC } : name[0];
+	}
+	memcpy(other_name(w, 0), others, sizeof(others));
+}
+
+static void wanted_free(struct wanted *w)
+{
+	free(w->name);
+	free(w->text);
+}
+
+/* Of vmlinux, of a hook in the module also there. */
+static void take_numbers(struct hooks *hs, const struct wanted *w, bool module)
+{
+	for (size_t i = 0; i < hs->n; i++) {
+		struct hook *h = &hs->hook[i];
+
+		if (h->btf_id[0] || (module && !h->module))
+			continue;
+		h->in_module = module;
+		for (int j = 0; j < 2; j++)
+			h->btf_id[j] = w->name[2 * i + j].id;
+	}
+}
+
+static void probe_hook(struct hook *h, struct hooks *hs, const struct kbtf *vmlinux,
+		       const struct kbtf *type1)
+{
+	const struct kbtf *k = h->in_module ? type1 : vmlinux;
+	int id = h->btf_id[0], err, n_args = 0;
 	const struct btf_type *t;
 	const char *clone;
-	struct kbtf *k = vmlinux;
-	int id, err, n_args = 0;
+	char log[4096];
 
 	if (h->rung == RUNG_KPROBE) {
 		if (ksyms_has(hs->ksyms, NULL, h->func))
@@ -280,22 +300,14 @@ static void probe_hook(struct hook *h, struct hooks *hs, struct kbtf *vmlinux, s
 			snprintf(h->why, sizeof(h->why), "no symbol %s", h->func);
 		return;
 	}
-	snprintf(name, sizeof(name), "%s%s", h->rung == RUNG_TRACEPOINT ? "btf_trace_" : "",
-		 h->func);
-	id = btf__find_by_name_kind(k->btf, name,
-				    h->rung == RUNG_TRACEPOINT ? BTF_KIND_TYPEDEF : BTF_KIND_FUNC);
-	if (id < 0 && h->module) {
-		k = type1;
-		if (!k->btf) {
-			snprintf(h->why, sizeof(h->why),
-				 "module %s is not loaded, or has no BTF (modprobe %s)", h->module,
-				 h->module);
-			return;
-		}
-		id = btf__find_by_name_kind(k->btf, name, BTF_KIND_FUNC);
+	if (!id && h->module && !type1->btf) {
+		snprintf(h->why, sizeof(h->why),
+			 "module %s is not loaded, or has no BTF (modprobe %s)", h->module,
+			 h->module);
+		return;
 	}
-	if (id < 0) {
-		snprintf(h->why, sizeof(h->why), "no function %s in BTF", h->func);
+	if (!id || !h->btf_id[1]) {
+		snprintf(h->why, sizeof(h->why), "no function %s in BTF", id ? h->second : h->func);
 		return;
 	}
 	if (h->rung == RUNG_FTRACE && !ksyms_has(hs->ksyms, NULL, h->func)) {
@@ -407,10 +419,8 @@ static int explain_empty_slot(const struct hooks *h)
 }
 
 /* What of struct page the programs need, beyond what CO-RE tells them. */
-static void probe_page(struct hooks *h, const struct btf *btf)
+static void probe_page(struct hooks *h, const struct btf *btf, int page, int flags)
 {
-	int page = btf__find_by_name_kind(btf, "page", BTF_KIND_STRUCT);
-	int flags = btf__find_by_name_kind(btf, "pageflags", BTF_KIND_ENUM);
 	const struct btf_type *t;
 
 	h->page_struct_bytes = page > 0 ? btf__type_by_id(btf, page)->size : 0;
@@ -424,6 +434,7 @@ static void probe_page(struct hooks *h, const struct btf *btf)
 int hooks_probe(struct hooks *h, bool must)
 {
 	struct kbtf vmlinux = {}, type1 = {};
+	struct wanted w;
 	int ret = EXIT_PROVEN;
 
 	memset(h, 0, sizeof(*h));
@@ -439,16 +450,21 @@ int hooks_probe(struct hooks *h, bool must)
 	if (ksyms_hidden(h->ksyms))
 		return fail(EXIT_KERNEL, "this kernel hides its symbols: "
 					 "run as root and set sysctl kernel.kptr_restrict=1");
-	vmlinux.btf = btf__load_vmlinux_btf();
-	if (libbpf_get_error(vmlinux.btf)) {
-		vmlinux.btf = NULL;
+	if (kbtf_vmlinux(&vmlinux))
 		return fail(EXIT_KERNEL, "this kernel cannot: no BTF in /sys/kernel/btf/vmlinux "
 					 "(a kernel with CONFIG_DEBUG_INFO_BTF=y is needed)");
-	}
+	wanted_of(&w, h);
+	kbtf_find(&vmlinux, w.name, w.n);
+	take_numbers(h, &w, false);
 	h->preempts = kernel_preempts(h->ksyms);
-	h->can_cast = h->preempts && kfunc_can_cast(vmlinux.btf);
-	probe_page(h, vmlinux.btf);
-	kbtf_module(&type1, vmlinux.btf, TYPE1);
+	h->can_cast = h->preempts &&
+		      kfunc_can_cast(other_name(&w, CAST)->id, other_name(&w, VMA)->id);
+	probe_page(h, vmlinux.btf, other_name(&w, PAGE)->id, other_name(&w, PAGEFLAGS)->id);
+	if (!kbtf_module(&type1, &vmlinux, TYPE1)) {
+		kbtf_find(&type1, w.name, w.n);
+		take_numbers(h, &w, true);
+	}
+	wanted_free(&w);
 	for (size_t i = 0; i < h->n; i++) {
 		struct hook *k = &h->hook[i];
 
@@ -460,14 +476,34 @@ int hooks_probe(struct hooks *h, bool must)
 			  (all_chosen(h, notifier_slots) ? PFNW_SIGHT_NOTIFIER : 0);
 	if (must)
 		ret = explain_empty_slot(h);
+	/* programs are loaded for what is in it */
+	h->type1_btf_fd = type1.fd;
+	type1.fd = 0;
 	kbtf_close(&type1);
 	kbtf_close(&vmlinux);
 	return ret;
+}
+
+int hooks_btf_id(const struct hooks *hs, const char *func, bool tracepoint, int *btf_fd)
+{
+	for (size_t i = 0; i < hs->n; i++) {
+		const struct hook *h = &hs->hook[i];
+		bool second = h->second && !strcmp(h->second, func);
+
+		if (h->rung != (tracepoint ? RUNG_TRACEPOINT : RUNG_FTRACE) || !h->usable ||
+		    (!second && strcmp(h->func, func)))
+			continue;
+		*btf_fd = h->in_module ? hs->type1_btf_fd : 0;
+		return h->btf_id[second];
+	}
+	return 0;
 }
 
 void hooks_free(struct hooks *h)
 {
 	free(h->hook);
 	ksyms_free(h->ksyms);
+	if (h->type1_btf_fd > 0)
+		close(h->type1_btf_fd);
 	memset(h, 0, sizeof(*h));
 }

@@ -30,8 +30,11 @@ struct hook {
 	bool required; /* without the slot nothing can be proven */
 	const char *covers;
 	const char *uncovered; /* what its absence means */
+	const char *second; /* function of the second program, NULL: the same */
 	/* results of hooks_probe() */
 	bool usable, chosen;
+	int btf_id[2]; /* of func and second, 0: none */
+	bool in_module; /* these are numbers in the BTF of module */
 	bool left_out; /* chosen, and not needed by what is asked for */
 	char why[160]; /* why not usable */
 };
@@ -44,6 +47,7 @@ struct hooks {
 	bool can_cast; /* kfunc_can_cast(), where it is of use */
 	unsigned int changes_seen; /* enum pfnw_sight bits: no hook of it is missing */
 	struct ksyms *ksyms;
+	int type1_btf_fd; /* the module's BTF, 0: there is none */
 	unsigned int page_struct_bytes; /* 0: unknown */
 	unsigned int pg_reserved; /* bit number, ~0: unknown */
 };
@@ -73,6 +77,12 @@ bool hooks_watches_changes(const struct hook *h);
 
 /* Of which kind (enum pfnw_sight bits), the end of an address space with it; 0: of none. */
 unsigned int hooks_sight(const struct hook *h);
+
+/*
+ * Where programs for a usable hook's function (or tracepoint) attach: its number in BTF, and
+ * the descriptor of its BTF object, 0 for vmlinux. 0: there is no such hook.
+ */
+int hooks_btf_id(const struct hooks *hs, const char *func, bool tracepoint, int *btf_fd);
 
 /* The slot's chosen hook, or NULL. */
 const struct hook *hooks_slot(const struct hooks *h, const char *slot);

@@ -4,23 +4,20 @@
 #include <unistd.h>
 
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <linux/bpf.h>
 
-bool kfunc_can_cast(const struct btf *vmlinux)
+bool kfunc_can_cast(int func, int vma)
 {
-	int func = btf__find_by_name_kind(vmlinux, "bpf_rdonly_cast", BTF_KIND_FUNC);
-	int type = btf__find_by_name_kind(vmlinux, "vm_area_struct", BTF_KIND_STRUCT);
 	const struct bpf_insn cast[] = {
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_1, .imm = 0 },
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = type },
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2, .imm = vma },
 		{ .code = BPF_JMP | BPF_CALL, .src_reg = BPF_PSEUDO_KFUNC_CALL, .imm = func },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0 },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	int fd;
 
-	if (func < 0 || type < 0)
+	if (!func || !vma)
 		return false;
 	fd = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "pfnw_trial", "GPL", cast,
 			   sizeof(cast) / sizeof(cast[0]), NULL);

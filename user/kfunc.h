@@ -5,9 +5,10 @@
 
 #include <stdbool.h>
 
-struct btf;
-
-/* May a kprobe's program call bpf_rdonly_cast() (since a35b9af4ec2c, 6.2)? Found by a trial. */
-bool kfunc_can_cast(const struct btf *vmlinux);
+/*
+ * May a kprobe's program call bpf_rdonly_cast() (since a35b9af4ec2c, 6.2)? Found by a trial.
+ * @func, @vma: numbers of that function and of struct vm_area_struct in vmlinux's BTF, 0: none.
+ */
+bool kfunc_can_cast(int func, int vma);
 
 #endif

@@ -3,6 +3,7 @@
 #include "budget.h"
 #include "calib.h"
 #include "caps.h"
+#include "handlers.h"
 #include "pagemap.h"
 #include "pfnwatch.h"
 
@@ -414,6 +415,11 @@ int session_open(struct session *s, const struct session_options *o, session_rec
 		goto out;
 	s->n_cpus = libbpf_num_possible_cpus();
 	s->verifier[0] = 0;
+	err = handlers_use(&s->hooks);
+	if (err) {
+		ret = fail(EXIT_KERNEL, "libbpf takes no handlers: %s", strerror(-err));
+		goto out;
+	}
 	s->skel = pfnwatch_bpf__open();
 	if (!s->skel) {
 		ret = fail(EXIT_KERNEL, "opening the BPF object: %s", strerror(errno));

@@ -15,6 +15,7 @@ int main(void)
 	failed += test_text();
 	failed += test_collect();
 	failed += test_budget();
+	failed += test_kbtf();
 	failed += test_ledger();
 	failed += test_ledger_random();
 	failed += test_ledger_size();

@@ -75,6 +75,7 @@ int test_opts(void);
 int test_text(void);
 int test_collect(void);
 int test_budget(void);
+int test_kbtf(void);
 int test_ledger(void);
 int test_ledger_random(void);
 int test_ledger_size(void);

@@ -8,10 +8,10 @@ UNIT_DIR := $(dir $(lastword $(MAKEFILE_LIST)))
 UNIT_OBJ := $(BUILD)/tests/unit-obj
 UNIT_SRC := $(filter-out %.bpf.c,$(wildcard $(UNIT_DIR)*.c))
 # of user/, what runs without a kernel
-UNIT_USER := change_kind.c judge.c stale.c collect.c opts.c sink_util.c fail.c ksyms.c ledger_tree.c ledger.c ledger_dma.c ledger_diff.c ledger_order.c live_table.c budget_parse.c
+UNIT_USER := change_kind.c judge.c stale.c collect.c opts.c sink_util.c fail.c ksyms.c ledger_tree.c ledger.c ledger_dma.c ledger_diff.c ledger_order.c live_table.c budget_parse.c kbtf.c
 UNIT_ALL := $(UNIT_SRC) $(addprefix user/,$(UNIT_USER))
 UNIT_OBJS := $(UNIT_SRC:$(UNIT_DIR)%.c=$(UNIT_OBJ)/%.o) $(UNIT_USER:%.c=$(UNIT_OBJ)/user-%.o)
-UNIT_LIBS := -lcmocka -lm
+UNIT_LIBS := -lcmocka -l:libbpf.a -lelf -lz -lm
 UNIT_SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 .PHONY: unit unit-mutants format-check format
