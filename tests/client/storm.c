@@ -18,6 +18,7 @@
 
 /* How long the end of the storm may take before it counts as a hang. */
 #define GRACE 60
+#define MOMENT_NS 50000000
 
 struct worker {
 	pthread_t thread;
@@ -72,14 +73,11 @@ static void on_term(int signal)
 /* Of a calm storm: what it left mapped, until somebody has looked at it. */
 static void hold(struct storm *storm)
 {
-	const struct sigaction action = { .sa_handler = on_term };
-
 	alarm(0);
 	calm_tell(storm);
-	if (storm->opt.audit_hold) {
-		sigaction(SIGTERM, &action, NULL);
+	stopped = 0;
+	if (storm->opt.audit_hold)
 		pause_here("calm", &stopped);
-	}
 	alarm(GRACE);
 	calm_end(storm);
 }
@@ -99,15 +97,21 @@ static int make_memory(struct storm *storm)
 	return storm->opt.calm ? calm_prepare(storm) : 0;
 }
 
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 static int run(struct storm *storm)
 {
 	unsigned int mappers = storm->opt.mappers, started = 0;
 	unsigned int all = mappers + storm->opt.disturbers;
 	struct worker *workers = calloc(all, sizeof(*workers));
-	const struct timespec length = {
-		.tv_sec = (time_t)storm->opt.seconds,
-		.tv_nsec = (long)(1e9 * (storm->opt.seconds - (double)(time_t)storm->opt.seconds)),
-	};
+	const struct timespec moment = { .tv_nsec = MOMENT_NS };
+	double end = now() + storm->opt.seconds;
 	int err = workers ? 0 : ENOMEM;
 
 	while (!err && started < all) {
@@ -123,8 +127,9 @@ static int run(struct storm *storm)
 	}
 	if (err)
 		account_error(err, "start the threads");
-	else
-		nanosleep(&length, NULL);
+	/* (any thread may get the signal) */
+	while (!err && !stopped && now() < end)
+		nanosleep(&moment, NULL);
 	storm->stop = true;
 	for (unsigned int i = 0; i < started; i++)
 		pthread_join(workers[i].thread, NULL);
@@ -162,6 +167,7 @@ int main(int argc, char **argv)
 	static struct storm storm;
 	const struct rlimit no_limit = { RLIM_INFINITY, RLIM_INFINITY };
 	const struct sigaction action = { .sa_handler = on_alarm };
+	const struct sigaction term = { .sa_handler = on_term, .sa_flags = SA_RESTART };
 	int err;
 
 	storm_parse(&storm.opt, argc, argv);
@@ -181,6 +187,7 @@ int main(int argc, char **argv)
 	}
 	storm_catch_faults();
 	sigaction(SIGALRM, &action, NULL);
+	sigaction(SIGTERM, &term, NULL);
 	alarm((unsigned int)storm.opt.seconds + GRACE);
 
 	err = run(&storm);

@@ -12,7 +12,7 @@ static const char help[] =
 	"\n"
 	"  --group N          IOMMU group; repeated: a container for each, mappers take\n"
 	"                     turns                     (default: $LAB_EDU_GROUP)\n"
-	"  --seconds S        how long                  (default: 60)\n"
+	"  --seconds S        how long, at most: SIGTERM ends it (default: 60)\n"
 	"  --mappers N        threads that map          (default: 2)\n"
 	"  --disturbers N     threads that change       (default: 2)\n"
 	"  --areas N          pieces of memory          (default: 8)\n"

@@ -431,6 +431,29 @@ def trace(*options, mode=None):
     return start_ready([PFNWATCH, "trace", *steps(mode), "--ready-file", ready, *options], ready)
 
 
+SETTLED = 1.5   # seconds without another link: what is put off is attached one by one
+
+
+def attached():
+    """
+    What sees page-table changes is attached once somebody uses VFIO: a client does, until no
+    more of it comes. Returns how many pages that client mapped.
+    """
+    ready = fresh("ready")
+    with start_ready([DMACLIENT, "--brief", "--ready-file", ready, "--hold", 600],
+                     ready) as client:
+        links, since = set(), time.monotonic()
+        while time.monotonic() - since < SETTLED:
+            now = _ids(_NEXT_ID["link"])
+            if now != links:
+                links, since = now, time.monotonic()
+            time.sleep(0.1)
+        client.process.terminate()
+        done = client.end()
+    equal("exit code of the first client", done.code, 0)
+    return total(done.account)["pages"]
+
+
 def interrupt(tracing, number=signal.SIGINT):
     """Ends a trace --json as Ctrl-C does; its records and its exit code."""
     tracing.process.send_signal(number)
@@ -493,6 +516,7 @@ def one_line(done, code, *parts):
 
 # --- devices and modules -----------------------------------------------------------------------
 
+@functools.cache
 def pci_device(vendor_device):
     """The first PCI device with these ids, such as 1af4:1110."""
     for folder in sorted(pathlib.Path("/sys/bus/pci/devices").iterdir()):

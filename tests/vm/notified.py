@@ -5,7 +5,6 @@ page-table changes are seen by what the kernel tells it, and nobody else pays fo
 of such a boot make a virtual machine before they open VFIO (tests/client/kvm.c).
 """
 
-import json
 import os
 import pathlib
 
@@ -30,25 +29,15 @@ def told_by(last, *who):
 def attached(*options):
     """A trace, and what sees the changes of processes with a notifier is there."""
     tracing = kit.trace("--json", *options)
-    equal("exit code of the first client", kit.run([DMACLIENT, "--hold", "2", "--brief"]).code, 0)
+    kit.attached()
     return tracing
 
 
 def gone_stale(tracing, name):
     """Exactly the pages that went stale, by the right name: the stack tells what change it was."""
-    argv, how = stale.prepared(name)
-    seen = len(tracing.lines)
-
-    def enough():
-        account = [json.loads(line) for _, line in list(client.lines)]
-        return kit.of_type(account, "stale-total") and stale.all_told(
-            [json.loads(line) for _, line in list(tracing.lines)[seen:]], account)
-    with kit.Background([DMACLIENT, *argv, "--hold", "600"]) as client:
-        kit.wait_until(f"what is told of {name}", enough)
-        client.process.terminate()
-        account = client.end().account
-    stale.judge([json.loads(line) for _, line in list(tracing.lines)[seen:]], account, how)
-    return len(stale.truth_of(account))
+    records, done = stale.gone_stale(tracing, name)
+    stale.judge(records, done.account, stale.CASES[name][1])
+    return len(stale.truth_of(done.account))
 
 
 @case("notified-stale")

@@ -14,10 +14,8 @@ NEWEST = "7.3"
 ALL_KERNELS = (*KERNELS, NEWEST)
 NEWEST_MUTANTS = ("no-write-check", "pre57-formula")
 # Each start takes the verifier long there: variations that both older kernels show are not repeated.
-NEWEST_WITHOUT = ("stale-dontneed-part", "stale-dontneed-retouch", "stale-punch-file-retouch",
-                  "stale-tolerated", "stale-unheard", "diverge-size", "diverge-prot", "diverge-off",
-                  "diverge-take", "diverge-audit-size", "diverge-audit-prot", "diverge-whole-size",
-                  "diverge-whole-prot", "diverge-whole-off")
+NEWEST_WITHOUT = ("stale-tolerated", "stale-unheard", "diverge-off", "diverge-audit-size",
+                  "diverge-audit-prot", "diverge-whole-off")
 
 # a second device with a group of its own, whose BAR 2 is memory
 IVSHMEM = ("-object memory-backend-ram,id=iv,share=on,size=4M "

@@ -7,6 +7,8 @@ IOMMU is not known any more, so a frame in its table that the page table does no
 rule pfn, whoever it was that erred.
 """
 
+import collections
+import dataclasses
 import functools
 import pathlib
 import re
@@ -61,73 +63,82 @@ for _mutant in mutants.MUTANTS.values():
 
 # --- an IOMMU driver that lies -----------------------------------------------------------------
 
+def rule_of(what, lie):
+    # an owner who asked for "r" and got "rw" has more than was asked for
+    return dict(pa="pfn", size="iommu-differs").get(what) or (
+        "prot" if lie["asked_prot"] == "r" else "iommu-differs")
+
+
+def rules_of(what, checked):
+    rules = collections.Counter()
+    for lie in checked.lies:
+        rules[rule_of(what, lie)] += lie["pages"]
+    return rules
+
+
+LIES = diverge.LIES["whole"]
+
+
 def installed(what):
-    checked = diverge.lying(what, diverge.MANY, diverge.FEW + diverge.WITNESS[what], nth=3,
-                            mode="whole")
-    records = kit.of_type(checked.result.records, "mismatch")
+    checked = diverge.told_of(what, "whole")
+    records = kit.of_type(checked.records, "mismatch")
     diverge.large_and_small(checked.lies)
     equal("records", checked.types(), {"mismatch"})
     kit.same_set("pages named", kit.each_page(records), checked.lied)
     equal("pages in records", len(kit.each_page(records)), len(checked.lied))
-    broken = dict.fromkeys(checked.result.conclusion["rules"], 0)
+    about = {iova: lie for lie in checked.lies for iova in kit.each_page([lie])}
     for record in records:
         iova = kit.number(record["iova"])
-        lie = next(lie for lie in checked.lies if iova in kit.each_page([lie]))
-        # an owner who asked for "r" and got "rw" has more than was asked for
-        rule = dict(pa="pfn", size="iommu-differs").get(what) or (
-            "prot" if lie["asked_prot"] == "r" else "iommu-differs")
-        equal("rules", record["rules"], [rule])
-        broken[rule] += record["pages"]
+        lie = about[iova]
+        equal("rules", record["rules"], [rule_of(what, lie)])
         equal("frame by the page table", kit.number(record["table_pfn"]),
-              kit.number(lie["asked"]) // PAGE + kit.each_page([lie]).index(iova))
+              (kit.number(lie["asked"]) + iova - kit.number(lie["iova"])) // PAGE)
         diverge.walked(record, lie)
-    equal("broken rules", checked.result.conclusion["rules"], broken)
-    equal("exit code", checked.result.code, 1)
-    diverge.pages_are(checked, mismatch=len(checked.lied))
     diverge.device_disagrees(checked.accounts[1], [i for i in checked.lied if i < 0x20000000])
     kit.note(f"{len(checked.lied)} of {checked.seen} pages, all of them named")
 
 
 for _what in diverge.WITNESS:
+    LIES[_what] = dataclasses.replace(diverge.LIES["steps"][_what],
+                                      adds=functools.partial(rules_of, _what))
     case(f"diverge-whole-{_what}")(functools.partial(installed, _what))
+
+
+LIES["leave"] = dataclasses.replace(diverge.LEAVE, stays=lambda c: len(c.lied))
 
 
 @case("diverge-whole-leave")
 def leave():
-    """Entries that stay after an unmap."""
-    checked = diverge.lying("leave", diverge.MANY, diverge.FEW + ["--dma-gone"], nth=3,
-                            mode="whole")
-    equal("records", checked.types(), {"breach"})
-    equal("rules", {r["rule"] for r in checked.breaches}, {"leak"})
-    kit.same_set("pages named", kit.each_page(checked.breaches), checked.lied)
-    equal("pages in records", len(kit.each_page(checked.breaches)), len(checked.lied))
-    diverge.pages_are(checked)
-    diverge.broken_by(checked, leak=len(checked.lied))
-    equal("unmapped pages: those that are gone", checked.result.conclusion["unmaps"]["pages"],
-          checked.seen - len(checked.lied))
-    kit.note(f"{len(checked.lied)} of {checked.seen} pages stay, all of them named")
+    """Those that are gone are the unmapped pages."""
+    diverge.left(diverge.told_of("leave", "whole"))
+
+
+LIES["take"] = diverge.takes(diverge.NEXT)
 
 
 @case("diverge-whole-take")
 def take():
     """The last page of one vfio_dma, and the first of the next goes with it."""
-    start = 0x10000000 + 19 * PAGE
-    checked = diverge.lying("take", diverge.TWO, lo=start - PAGE, hi=start + PAGE - 1,
-                            mode="whole")
-    record = diverge.one_page(checked, start)
-    equal("the vfio_dma that it is missing from", kit.number(record["dma"]["iova"]), start)
+    record = diverge.one_page(diverge.told_of("take", "whole"), diverge.NEXT)
+    equal("the vfio_dma that it is missing from", kit.number(record["dma"]["iova"]), diverge.NEXT)
+
+
+LIES["take-again"] = diverge.takes(diverge.NEXT, "--repeat", 2)
 
 
 @case("diverge-whole-take-again")
 def take_again():
     """Twice: what goes was itself unmapped by the last call of its thread, and is mapped again."""
-    start = 0x10000000 + 19 * PAGE
-    checked = diverge.lying("take", diverge.TWO + ["--repeat", 2], lo=start - PAGE,
-                            hi=start + PAGE - 1, mode="whole")
-    equal("lies", [(kit.number(r["iova"]), r["pages"]) for r in checked.lies], [(start, 1)] * 2)
-    equal("breaches", [(r["rule"], kit.number(r["iova"]), r["pages"]) for r in checked.breaches],
-          [("iommu-differs", start, 1)] * 2)
-    diverge.broken_by(checked, iommu_differs=2)
+    checked = diverge.told_of("take-again", "whole")
+    equal("lies", [(kit.number(r["iova"]), r["pages"]) for r in checked.lies],
+          [(diverge.NEXT, 1)] * 2)
+    equal("records", [(r["rule"], kit.number(r["iova"]), r["pages"]) for r in checked.records],
+          [("iommu-differs", diverge.NEXT, 1)] * 2)
+
+
+@case("diverge-whole-conclusion")
+def conclusion():
+    diverge.concluded("whole")
 
 
 @case("diverge-whole-off")
