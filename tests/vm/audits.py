@@ -131,17 +131,66 @@ def listing(pid, maps, pages):
 
 # --- everything right ----------------------------------------------------------------------------
 
+def rounds_of(watching):
+    """Complete rounds of an audit --watch so far: lists of records, the last one the round's."""
+    found, now = [], []
+    lines = [line for _, line in list(watching.lines)]
+    for record in kit.json_lines("audit --json", b"".join(lines).decode()):
+        now.append(record)
+        if record["type"] == "audit":
+            found.append(now)
+            now = []
+    return found
+
+
+def whole_round(watching, number):
+    kit.wait_until(f"round {number} of the audit", lambda: len(rounds_of(watching)) > number)
+    return rounds_of(watching)[number]
+
+
+def next_round(watching):
+    """One that begins from now on: another may be under way."""
+    return whole_round(watching, len(rounds_of(watching)) + 1)
+
+
+@kit.once
+def audited():
+    """Loading takes longer than a look at a layout: one audit of them all, one after the other."""
+    ready, found = kit.fresh("ready"), {}
+    with kit.start_ready([PFNWATCH, "audit", "--json", "--watch", 0.2, "--ready-file", ready],
+                         ready) as watching:
+        for layout in layouts.LAYOUTS:
+            with held("--layout", layout.name, "--pages", layout.pages, "--maps", layout.maps,
+                      *layouts.options(layout)) as client:
+                found[layout.name] = next_round(watching), told(client), ended(client)
+        watching.process.send_signal(signal.SIGINT)
+        return found, Audited(watching.end())
+
+
 def one_layout(layout):
-    with held("--layout", layout.name, "--pages", layout.pages, "--maps", layout.maps,
-              *layouts.options(layout)) as client:
-        audit("--pid", client.pid).proven(layout.all_pages)
-        equal("mappings in the account", len(kit.of_type(told(client), "map")), layout.maps)
-        equal("pages of the account", ended(client)["pages"], layout.all_pages)
+    found, done = audited()
+    kit.current.commands.append(done.done)
+    (*findings, last), account, total = found[layout.name]
+    equal("findings", findings, [])
+    equal("pages", last["pages"], dict(seen=layout.all_pages, match=layout.all_pages, mismatch=0,
+                                       stale=0, raced=0, unverified=0, lost=0))
+    equal("conclusion", (last["conclusion"], last["exit_code"]), ("proven", 0))
+    equal("rules", set(last["rules"].values()), {0})
+    equal("mappings", (len(kit.of_type(account, "map")), last["dmas"]), (layout.maps,) * 2)
+    equal("pages of the account", total["pages"], layout.all_pages)
     kit.note(f"{layout.all_pages} pages")
 
 
 for _layout in layouts.LAYOUTS:
     case(f"audit-layout-{_layout.name}")(functools.partial(one_layout, _layout))
+
+
+@case("audit-layouts-conclusion")
+def layouts_conclusion():
+    """While clients came and went nobody was accused either."""
+    found, done = audited()
+    accuses_nobody(done)
+    kit.note(f"{len(done.rounds)} rounds, {len(found)} layouts")
 
 
 @case("ls-layouts")

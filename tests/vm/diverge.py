@@ -14,6 +14,7 @@ import os
 import pathlib
 import signal
 
+import audits
 import kit
 import mutants
 from kit import DMACLIENT, KERNEL, PAGE, PFNWATCH, case, equal, holds
@@ -339,23 +340,6 @@ def leave_again():
 
 # --- what is mapped already --------------------------------------------------------------------
 
-def rounds_of(watching):
-    """Complete rounds: lists of records, the last one being that of the round."""
-    found, now = [], []
-    lines = [line for _, line in list(watching.lines)]
-    for record in kit.json_lines("audit --json", b"".join(lines).decode()):
-        now.append(record)
-        if record["type"] == "audit":
-            found.append(now)
-            now = []
-    return found
-
-
-def whole_round(watching, number):
-    kit.wait_until(f"round {number} of the audit", lambda: len(rounds_of(watching)) > number)
-    return rounds_of(watching)[number]
-
-
 def audited(what):
     """Mapped before pfnwatch came; then set right while both are there."""
     ready, first = kit.fresh("ready"), kit.fresh("ready")
@@ -365,10 +349,9 @@ def audited(what):
         lies, own = liar.lies(), liar.get("pfn")
         with client, kit.start_ready([PFNWATCH, "audit", "--json", "--watch", 0.5, "--pid",
                                       client.pid, "--ready-file", first], first) as watching:
-            wrong = whole_round(watching, 0)
+            wrong = audits.whole_round(watching, 0)
             liar.LIES.write_text("heal")
-            # one may be under way, and see some of both
-            right = whole_round(watching, len(rounds_of(watching)) + 1)
+            right = audits.next_round(watching)
             watching.process.send_signal(signal.SIGINT)
             equal("exit code of the audit: that of its worst round", watching.end().code, 1)
             client.process.terminate()
