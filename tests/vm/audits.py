@@ -143,14 +143,18 @@ def rounds_of(watching):
     return found
 
 
+def ends_of_rounds(watching):
+    return [line for _, line in list(watching.lines) if b'"type":"audit"' in line]
+
+
 def whole_round(watching, number):
-    kit.wait_until(f"round {number} of the audit", lambda: len(rounds_of(watching)) > number)
+    kit.wait_until(f"round {number} of the audit", lambda: len(ends_of_rounds(watching)) > number)
     return rounds_of(watching)[number]
 
 
 def next_round(watching):
     """One that begins from now on: another may be under way."""
-    return whole_round(watching, len(rounds_of(watching)) + 1)
+    return whole_round(watching, len(ends_of_rounds(watching)) + 1)
 
 
 @kit.once
@@ -391,8 +395,7 @@ def storm_beside(*options):
     ready = kit.fresh("ready")
 
     def rounds():
-        return [r for r in map(json.loads, (line for _, line in list(watching.lines)))
-                if r["type"] == "audit" and r["pages"]["seen"]]
+        return [line for line in ends_of_rounds(watching) if json.loads(line)["pages"]["seen"]]
     with kit.start_ready([PFNWATCH, "audit", "--json", "--watch", 1, "--ready-file", ready],
                          ready) as watching:
         with kit.Background([STORM, "--seconds", 600, *options]) as storm:

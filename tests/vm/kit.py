@@ -78,14 +78,19 @@ def note(text):
 
 # --- comparison ------------------------------------------------------------------------------
 
-def equal(what, got, want):
+def equal(what, got, want, of=None):
+    """@of: what it is a part of; only told where they differ, for that text takes long to make."""
     if got != want:
-        raise Failure(f"{what}: expected {_short(want)}, got {_short(got)}")
+        raise Failure(f"{what}: expected {_short(want)}, got {_short(got)}{_of(of)}")
 
 
 def holds(what, true, got):
     if not true:
         raise Failure(f"{what}: got {_short(got)}")
+
+
+def _of(whole):
+    return "" if whole is None else f", in {whole!r}"
 
 
 def same_set(what, got, want):
@@ -526,6 +531,12 @@ def pci_device(vendor_device):
     raise Failure(f"no PCI device {vendor_device}")
 
 
+@functools.cache
+def other_device():
+    """Where the second device is."""
+    return ivshmem()[0]
+
+
 def ivshmem():
     """A second device, in a group of its own; BAR 2 is plain memory."""
     bdf = pci_device("1af4:1110")
@@ -543,6 +554,13 @@ def load_pfnscatter(pages, order):
         must(["rmmod", "pfnscatter"])
     must(["insmod", os.environ["PFNW_PFNSCATTER"], f"npages={pages}", f"order={order}"])
     wait_until("/dev/pfnscatter", lambda: os.path.exists("/dev/pfnscatter"))
+    pfnscatter_base.cache_clear()
+
+
+@functools.cache
+def pfnscatter_base():
+    """The first frame of its memory."""
+    return int(pathlib.Path("/sys/class/misc/pfnscatter/base_pfn").read_text(), 0)
 
 
 class Liar:

@@ -24,11 +24,11 @@ MEMBERS = {
 
 def members(record):
     want = HEADER | MEMBERS[record["type"]]
-    equal(f"members missing in {record}", want - set(record), set())
+    equal("members missing", want - set(record), set(), record)
     if record["type"] == "unmap":
         return
     walk = record["cpu_walk"]
-    equal(f"members missing in the walk of {record}", WALK - set(walk), set())
+    equal("members missing in the walk", WALK - set(walk), set(), record)
     # the raw entry of every level, from the top down to the leaf
     levels = [entry["level"] for entry in walk["entries"]]
     equal("levels of the walk", levels, list(range(walk["levels"], walk["leaf_level"] - 1, -1)))

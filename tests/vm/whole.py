@@ -40,13 +40,13 @@ def names_exactly_the_wrong(mutant):
         equal("pages in records", len(kit.each_page(records)), len(wrong))
         for record in records:
             page = pages[kit.number(record["iova"])]
-            equal(f"rules of {record}", record["rules"], list(mutant.rules))
+            equal("rules", record["rules"], list(mutant.rules), record)
             equal("va", kit.number(record["va"]), page.va)
             equal("frame by the page table", kit.number(record["table_pfn"]), page.pfn)
             holds("kernel stack", any("vfio" in line for line in record["stack"]), record["stack"])
             if mutant.mapped:
-                equal(f"frame that {page} is mapped to", kit.number(record["pfn"]),
-                      mutant.mapped(page))
+                equal("frame that it is mapped to", kit.number(record["pfn"]),
+                      mutant.mapped(page), page)
         all_wrong += len(wrong)
     equal("exit code", result.code, 1)
     equal("pages", result.pages, dict(seen=seen, match=seen - all_wrong, mismatch=all_wrong,
