@@ -387,7 +387,7 @@ def audit_killed_owner():
              "while they were looked at")
 
 
-STORM_ROUNDS = 5
+STORM_ROUNDS = 10
 
 
 def storm_beside(*options):
