@@ -37,7 +37,9 @@ class Boot:
     guest: bool = False     # clients make a virtual machine first: their mm has an MMU notifier
     mutant: str = ""
     mode: str = "steps"     # of check and trace, where a case does not choose
-    at_once: bool = False   # its processors run at the same time, not in turns
+    # Its processors run at the same time, not in turns of 100 ms: what one thread has numbered
+    # and another awaits would seem lost then, when the machine is busy.
+    at_once: bool = False
     alone: bool = False     # the same, and no boot beside it
     allow: tuple = ()       # complaints of the kernel that the cases provoke
     timeout: int = 1200
@@ -97,7 +99,7 @@ def boots():
             # what a trace prints does not depend on the IOMMU, nor where the programs search
             once = (("trace-maps-claims", "trace-text") if mode == "steps" else ("beside-",))
             boot(here, kernel, iommu, "layout", "bar-huge", "qemu-guest", "probe", *once, *audits,
-                 mode=mode, at_once=mode == "whole", **HUGE)
+                 mode=mode, at_once=True, **HUGE)
         # What does not depend on the IOMMU: on one of them, not the same on both kernels.
         one, other = IOMMUS if kernel == KERNELS[0] else reversed(IOMMUS)
         mode, other_mode = ("whole", "steps") if kernel == KERNELS[0] else ("steps", "whole")
@@ -137,7 +139,7 @@ def boots():
             boot(f"{kernel}/{one}/{name}", kernel, one, f"{name}", *extra, smp=1, mutant=name)
     # What is new: other functions in mm and iommu, and an IOMMU without tables in memory.
     some = ("layout", "bar-huge", "probe", "ls-ledger")
-    boot("6.12/virtio", "6.12", "virtio", *some, mode="whole", **HUGE)
+    boot("6.12/virtio", "6.12", "virtio", *some, mode="whole", at_once=True, **HUGE)
     boot(f"{NEWEST}/amd/diverge", NEWEST, "amd", "diverge-", **LIED_TO)
     boot(f"{NEWEST}/intel/stale", NEWEST, "intel", "stale-", "budget", "interrupted-",
          mode="whole", at_once=True)
@@ -145,7 +147,7 @@ def boots():
          at_once=True)
     boot(f"{NEWEST}/intel", NEWEST, "intel", *some, "beside-", "qemu-guest", mode="whole",
          at_once=True, **HUGE)
-    boot(f"{NEWEST}/amd", NEWEST, "amd", *some, **HUGE)
+    boot(f"{NEWEST}/amd", NEWEST, "amd", *some, at_once=True, **HUGE)
     boot(f"{NEWEST}/virtio/smp1-4-levels", NEWEST, "virtio", *some, "qemu-guest",
          "trace-maps-claims", "trace-text", smp=1, la57=False, **HUGE)
     # Looked at without a lock: what goes wrong needs two processors that really do run at once.
