@@ -28,7 +28,8 @@ from common import (CACHE, EXIT_LAB, EXIT_TIMEOUT, LabError, cache_dir, need_too
 KEEP_RUNS = 20
 CONSOLE_LINES = 30
 BOOT_TIMEOUT = 180      # seconds until COMMAND must have started
-LOOK_EVERY = 5          # seconds, at the console
+LOOK_EVERY = 5          # seconds, at the console and at the processors
+STILL = 0.005           # of a processor's time: what uses less stands still
 NOT_IN_GUEST = ("/dev", "/proc", "/sys", "/run")
 PASSED_ENV = ("TERM", "NO_COLOR", "CI")
 
@@ -86,6 +87,7 @@ class Settings:
     allow: list = dataclasses.field(default_factory=list)
     out: str = ""
     timeout: float = 600
+    still: float = 0        # seconds, 0: it may sleep as long as it wants
     command: list = dataclasses.field(default_factory=list)
     shell: bool = False
 
@@ -355,6 +357,7 @@ class Run:
         self.log = Port("log", self._log.extend, token)
         self.process = None
         self.start = self._looked = time.monotonic()
+        self._moved = self.start, 0     # when its processors did something, and all that they did
 
     def _check_driver(self):
         for name in initramfs.IOMMU_MODULES.get(self.iommu.name, ()):
@@ -381,7 +384,7 @@ class Run:
                 self.ctl.code is not None and self.out.done and self.err.done and self.log.done)
 
     def _copy(self):
-        """Copy until the guest has finished. Returns 'done', 'dead', 'stuck' or 'timeout'."""
+        """Copy until the guest has finished. Returns 'done' or, for want of that, why not."""
         pidfd = os.pidfd_open(self.process.pid)
         with contextlib.ExitStack() as stack, selectors.DefaultSelector() as poll:
             stack.callback(os.close, pidfd)
@@ -398,17 +401,20 @@ class Run:
                         poll.unregister(key.fileobj)
                 if len(events) == 1 and events[0][0].data is None:
                     return "done" if self._finished() else "dead"
-                if self._stuck():
-                    return "stuck"
+                if time.monotonic() >= self._looked + LOOK_EVERY:
+                    self._looked = time.monotonic()
+                    if emulator.stuck(self._console()):
+                        return "stuck"
+                    if self._stands_still():
+                        return "still"
         return "done"
 
-    def _stuck(self):
-        """Whether a processor does not come on, by what the console says anew."""
-        now = time.monotonic()
-        if now < self._looked + LOOK_EVERY:
-            return False
-        self._looked = now
-        return emulator.stuck(self._console()) is not None
+    def _stands_still(self):
+        """Whether its processors have done next to nothing for as long as they may."""
+        used = _cpu_seconds(self.process.pid)
+        if used - self._moved[1] > STILL * self.settings.still:
+            self._moved = self._looked, used
+        return 0 < self.settings.still < self._looked - self._moved[0]
 
     def _time_left(self):
         limit = self.settings.timeout or float("inf")
@@ -467,6 +473,10 @@ class Run:
             say(f"the guest died before {when} (qemu ended with {self.process.returncode})")
             self._show((self.folder / "qemu.log").read_text(errors="replace").splitlines()[-10:])
             code = EXIT_LAB
+        elif how == "still":
+            say(f"given up, for it stands still: next to nothing was done for "
+                f"{self.settings.still:.0f} s")
+            code = EXIT_LAB
         elif how == "stuck":
             say(f"given up, for it does not come on: {emulator.stuck(self._console())}")
             code = EXIT_LAB
@@ -506,6 +516,16 @@ class Run:
         if fault:
             say(f"QEMU's own fault, try again: {fault}")
         return True
+
+
+def _cpu_seconds(pid):
+    """What a process of this machine has used of its processors; 0: it is over."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _inside(path, folders):

@@ -45,7 +45,7 @@ KVM_CREATE_VM = 0xae01
 def keep_virtual_machine():
     """
     The first one that comes, and the last that goes, make KVM patch the scheduler. With two
-    emulated processors that goes wrong now and then (emulator_failed() in tests/run): once will do.
+    emulated processors that goes wrong now and then (machine_failed() in tests/run): once will do.
     """
     fcntl.ioctl(os.open("/dev/kvm", os.O_RDWR), KVM_CREATE_VM, 0)
 

@@ -103,6 +103,16 @@ def emulator_faults():
         raise Wrong(f"taken for QEMU's fault: {got}")
 
 
+def still(kernel):
+    """A guest in which nothing goes on is given up, if that is asked for; one that polls is not."""
+    freeze = "echo freeze >/sys/power/state; sleep 1000"    # (nothing there ends it)
+    expect(lab("run", "--kernel", kernel, "--still", "10", "--timeout", "100", "--", "sh", "-c",
+               freeze), 125, "it stands still")
+    polls = "import time\nfor _ in range(1500): time.sleep(0.01)"
+    expect(lab("run", "--kernel", kernel, "--still", "10", "--timeout", "300", "--", "python3",
+               "-c", polls), 0, "", "")
+
+
 def useless_mutant(kernel):
     """A mutant that changes nothing would be caught by every test."""
     head = "# module: vfio_iommu_type1\n# source: drivers/vfio/vfio_iommu_type1.c\n"
@@ -174,7 +184,7 @@ def cases(kernels, newest, build):
              "build/emulator-faults": emulator_faults}
     for kernel in (*kernels, newest):
         found[f"{kernel}/lab/output-and-exit-code"] = functools.partial(through, kernel)
-    for function in (complaint, panic, hang, stuck, useless_mutant):
+    for function in (complaint, panic, hang, stuck, still, useless_mutant):
         name = function.__name__.replace("_", "-")
         found[f"{kernels[-1]}/lab/{name}"] = functools.partial(function, kernels[-1])
     for function in (bench_check, bench_slowed):
