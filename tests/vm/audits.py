@@ -400,7 +400,7 @@ def storm_beside(*options):
                          ready) as watching:
         with kit.Background([STORM, "--seconds", 600, *options]) as storm:
             kit.wait_until("rounds in which pages were seen",
-                           lambda: len(rounds()) >= STORM_ROUNDS)
+                           lambda: len(rounds()) >= STORM_ROUNDS, 300)
             storm.process.terminate()
             equal("exit code of the storm", storm.end().code, 0)
         watching.process.send_signal(signal.SIGINT)
