@@ -29,7 +29,7 @@ KEEP_RUNS = 20
 CONSOLE_LINES = 30
 BOOT_TIMEOUT = 180      # seconds until COMMAND must have started
 LOOK_EVERY = 5          # seconds, at the console and at the processors
-STILL = 0.005           # of a processor's time: what uses less stands still
+STILL = 1               # sign of life of its processors a second: with fewer it stands still
 NOT_IN_GUEST = ("/dev", "/proc", "/sys", "/run")
 PASSED_ENV = ("TERM", "NO_COLOR", "CI")
 
@@ -216,7 +216,7 @@ def _qemu_argv(tree, iommu, settings, folder, ports):
         cpu += "," + NO_STRING_MOVES
     argv = [
         need_tool("qemu-system-x86_64", "qemu-system-x86"), "-nodefaults", "-no-user-config",
-        "-display", "none", "-no-reboot",
+        "-display", "none", "-no-reboot", "-name", "lab,debug-threads=on",
         "-machine", iommu.machine, "-accel", f"tcg,thread={'single' if in_turn else 'multi'}",
         "-cpu", cpu,
         "-smp", str(settings.smp), "-m", settings.mem,
@@ -357,7 +357,7 @@ class Run:
         self.log = Port("log", self._log.extend, token)
         self.process = None
         self.start = self._looked = time.monotonic()
-        self._moved = self.start, 0     # when its processors did something, and all that they did
+        self._moved = self.start, 0     # when its processors last showed life, and how much ever
 
     def _check_driver(self):
         for name in initramfs.IOMMU_MODULES.get(self.iommu.name, ()):
@@ -410,10 +410,10 @@ class Run:
         return "done"
 
     def _stands_still(self):
-        """Whether its processors have done next to nothing for as long as they may."""
-        used = _cpu_seconds(self.process.pid)
-        if used - self._moved[1] > STILL * self.settings.still:
-            self._moved = self._looked, used
+        """Whether its processors have shown next to no life for as long as they may."""
+        life = _signs_of_life(self.process.pid)
+        if life is None or life - self._moved[1] > STILL * self.settings.still:
+            self._moved = self._looked, life or 0
         return 0 < self.settings.still < self._looked - self._moved[0]
 
     def _time_left(self):
@@ -518,14 +518,25 @@ class Run:
         return True
 
 
-def _cpu_seconds(pid):
-    """What a process of this machine has used of its processors; 0: it is over."""
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    user, system = text.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+def _signs_of_life(pid):
+    """
+    How often the threads that are QEMU's processors went to sleep, and the ticks that they ran. All
+    that QEMU does beside them (timers to which no processor listens, 1 % of one of ours) is no life
+    of the guest's. None: there is no such thread.
+    """
+    found = None
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            name = (task / "comm").read_text(encoding="ascii", errors="replace")
+            if re.match(r"(ALL CPUs|CPU \d+)/", name):
+                status = (task / "status").read_text(encoding="ascii", errors="replace")
+                times = (task / "stat").read_text(encoding="ascii", errors="replace")
+                sleeps = re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.M)
+                user, system = times.rpartition(")")[2].split()[11:13]
+                found = (found or 0) + int(sleeps[1]) + int(user) + int(system)
+        except OSError:     # it is over
+            pass
+    return found
 
 
 def _inside(path, folders):
