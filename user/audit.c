@@ -166,6 +166,7 @@ static void judge_one(struct audit *a, struct audit_finding *f, uint64_t off)
 	f->e.va = f->dma->va + off * PAGE_BYTES;
 	f->e.dma_prot = f->dma->prot;
 	f->e.mm_gone = !f->dma->mm_users;
+	f->e.leaving = f->dma->leaving;
 	f->e.change = a->change_of ? a->change_of(a->ctx, f->dma->mm, f->e.va) : 0;
 	f->e.vma = vma;
 	f->e.vma_asked = vma_asked;
@@ -231,6 +232,14 @@ static void give_up(struct audit *a, const struct audit_container *k, const stru
 	account(a, &f);
 }
 
+/* @n pages of which the IOMMU's table cannot be read. */
+static void unreadable(struct audit *a, uint64_t n)
+{
+	a->count.pages.seen += n;
+	a->count.pages.unverified += n;
+	a->count.unverified_by[CAUSE_FAULT] += n;
+}
+
 /*
  * Look at the range @o again until it is equal, or was different in two looks some
  * time apart. Returns the status of the last look.
@@ -254,6 +263,8 @@ static int settle(struct audit *a, const struct audit_container *k, const struct
 			pause_ns(busy > 8 ? WAIT_NS : 200000L);
 			continue;
 		}
+		if (status == PFNW_AUDIT_UNKNOWN)
+			unreadable(a, end - at);
 		if (status != PFNW_AUDIT_OK && status != PFNW_AUDIT_BUSY)
 			break;
 		a->count.pages.seen += c->equal_pages;
@@ -318,9 +329,7 @@ static int audit_in_domain(struct audit *a, const struct audit_container *k,
 
 		status = compare(a, k, dom, d, off, n);
 		if (status == PFNW_AUDIT_UNKNOWN) {
-			a->count.pages.seen += end - off;
-			a->count.pages.unverified += end - off;
-			a->count.unverified_by[CAUSE_FAULT] += end - off;
+			unreadable(a, end - off);
 			break;
 		}
 		if (status != PFNW_AUDIT_OK && status != PFNW_AUDIT_BUSY)

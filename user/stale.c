@@ -114,6 +114,9 @@ struct stale_judgement judge_stale(const struct stale_evidence *e)
 		return say(V_MISMATCH, CAUSE_NONE, STALE_NONE, PFNW_RULE_IOMMU);
 	if (e->differs & PFNW_D_RIGHTS)
 		return say(V_MISMATCH, CAUSE_NONE, STALE_NONE, PFNW_RULE_IOMMU);
+	/* an owner that is exiting closes the container next, and nobody else may hold it */
+	if (e->mm_gone && e->leaving)
+		return say(V_RACED, CAUSE_BUSY, STALE_NONE, 0);
 	if (e->mm_gone)
 		return stale(STALE_OWNER_GONE);
 	if (e->differs & (NOT_THERE | PFNW_D_FRAME))

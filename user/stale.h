@@ -46,6 +46,7 @@ struct stale_evidence {
 	__u64 va; /* bytes; of the first page */
 	__u32 dma_prot; /* that the owner asked for */
 	bool mm_gone; /* nobody uses the address space any more */
+	bool leaving; /* the owner is exiting, and has not closed its files yet */
 	bool vma_asked; /* .vma was looked for: valid 0 says that there is none */
 	struct pfnw_vma_file vma;
 	struct pfnw_frame frame; /* that the IOMMU names */

@@ -2,6 +2,7 @@
 /* dmaclient: maps memory for DMA and accounts for it. See --help. */
 #include "account.h"
 #include "options.h"
+#include "page.h"
 #include "pause.h"
 #include "run.h"
 #include "stale.h"
@@ -335,6 +336,24 @@ static void leave_to_another(int *code)
 	*code = EXIT_ERROR;
 }
 
+/* It lies above what is mapped for DMA later: an exit comes to it last. */
+static int take_ballast(size_t pages)
+{
+	void *ballast;
+
+	if (!pages)
+		return 0;
+	ballast = mmap(NULL, pages * PG_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
+	if (ballast == MAP_FAILED) {
+		account_error(errno, "mmap of %zu pages of ballast", pages);
+		return -1;
+	}
+	madvise(ballast, pages * PG_SIZE, MADV_NOHUGEPAGE);
+	memset(ballast, 1, pages * PG_SIZE);
+	return 0;
+}
+
 static int open_and_work(struct client *client)
 {
 	if (open_devices(client))
@@ -361,7 +380,7 @@ int main(int argc, char **argv)
 	client.env.opt = &client.opt;
 	rng_seed(&client.env.rng, client.opt.seed);
 
-	code = open_and_work(&client);
+	code = take_ballast(client.opt.ballast) ? EXIT_ERROR : open_and_work(&client);
 	for (unsigned int n = 1; n < client.opt.again && !code && !stopped; n++) {
 		vfio_close(&client.vfio);
 		memset(&client.run, 0, sizeof(client.run));

@@ -67,6 +67,8 @@ static const char help[] =
 	"                       the last one closes the container\n"
 	"  --linger SECONDS     with --fork: the parent keeps the container that long\n"
 	"                       after the child is gone\n"
+	"  --ballast PAGES      that much more memory, not for DMA: an exit takes its time,\n"
+	"                       and it goes last\n"
 	"  --rest SECONDS       sleep before the mapping or unmapping calls of each layout:\n"
 	"                       what was put off is done then, and not on their account\n"
 	"  --hold SECONDS       sleep with everything mapped; SIGTERM ends it early\n"
@@ -264,6 +266,7 @@ enum {
 	O_SEED,
 	O_FORK,
 	O_LINGER,
+	O_BALLAST,
 	O_REST,
 	O_HOLD,
 	O_LEADER_ENDS,
@@ -314,6 +317,7 @@ static const struct option long_options[] = {
 	{ "in-turn", no_argument, NULL, O_IN_TURN },
 	{ "leader-ends", no_argument, NULL, O_LEADER_ENDS },
 	{ "linger", required_argument, NULL, O_LINGER },
+	{ "ballast", required_argument, NULL, O_BALLAST },
 	{ "rest", required_argument, NULL, O_REST },
 	{ "hold", required_argument, NULL, O_HOLD },
 	{ "ready-file", required_argument, NULL, O_READY_FILE },
@@ -424,6 +428,9 @@ static void take_option(struct options *opt, int c, const char *name)
 		break;
 	case O_LEADER_ENDS:
 		opt->leader_ends = true;
+		break;
+	case O_BALLAST:
+		opt->ballast = number(name, optarg, 1);
 		break;
 	case O_REST:
 		opt->rest = seconds(name, optarg);

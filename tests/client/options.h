@@ -76,6 +76,7 @@ struct options {
 	bool in_turn;
 	double rest; /* before the calls for each layout, to map and to unmap */
 	const char *ready_file;
+	size_t ballast; /* pages that are not mapped for DMA */
 	bool fork;
 	unsigned int pauses;
 
