@@ -379,12 +379,13 @@ def audit_killed_owner():
     leaving = kills = 0
     with held("--layout", "anon", "--pages", 8, "--maps", 12, "--stale", "dontneed") as other, \
             kit.start_ready(argv, ready) as watching:
-        while kills < 6 or (not leaving and kills < 40):
+        while kills < 3 or (not leaving and kills < 40):
             with held("--layout", "anon,thp,scattered", "--pages", 1024, "--brief", "--ballast",
-                      1 << 17, "--bdf", bdf, "--group", group) as client:
+                      1 << 18, "--bdf", bdf, "--group", group) as client:
                 before = len(ends_of_rounds(watching))
                 kit.wait_until("some rounds", lambda: len(ends_of_rounds(watching)) > before + 2)
                 before = len(ends_of_rounds(watching))
+                time.sleep(0.05)    # (the next one has found them both, and looks at the other)
                 client.process.kill()
                 client.end()
                 # (in the round that goes on, too)
