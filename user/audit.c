@@ -240,6 +240,13 @@ static void unreadable(struct audit *a, uint64_t n)
 	a->count.unverified_by[CAUSE_FAULT] += n;
 }
 
+/* @n pages for which there was no memory. */
+static void lose(struct audit *a, uint64_t n)
+{
+	a->count.pages.seen += n;
+	a->count.pages.lost += n;
+}
+
 /*
  * Look at the range @o again until it is equal, or was different in two looks some
  * time apart. Returns the status of the last look.
@@ -253,6 +260,8 @@ static int settle(struct audit *a, const struct audit_container *k, const struct
 	struct pfnw_odd *odd;
 
 	odd = malloc(sizeof(c->odd));
+	if (!odd)
+		lose(a, o->n_pages);
 	while (odd && at < end && !stopped(a)) {
 		uint64_t done;
 		uint32_t n;
@@ -340,10 +349,8 @@ static int audit_in_domain(struct audit *a, const struct audit_container *k,
 		a->count.pages.seen += c->equal_pages;
 		a->count.pages.match += c->equal_pages;
 		for (uint32_t i = 0; i < c->n_odd; i++)
-			if (!keep(&x, &c->odd[i])) {
-				a->count.pages.seen += c->odd[i].n_pages;
-				a->count.pages.lost += c->odd[i].n_pages;
-			}
+			if (!keep(&x, &c->odd[i]))
+				lose(a, c->odd[i].n_pages);
 		off += c->done_pages;
 		progress(a, c->done_pages);
 	}
